@@ -1,0 +1,6 @@
+"""Anonymising reverse proxy for public library websites."""
+
+from importlib.metadata import version
+from typing import Final
+
+__version__: Final = version("anonproxy")

@@ -1,0 +1,1 @@
+"""Words that every room shares: columns, vocabularies, settings, hits, errors."""

@@ -1,0 +1,237 @@
+"""Settings: one model that reads the configuration, explains it, and refuses it whole if anything is wrong."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+
+from anonproxy.model.vocabularies import LANGUAGES, REMOTE
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _parse_network(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("not a network; write an address or CIDR with host bits zero, like 192.0.2.0/24") from None
+
+
+def _check_any(items: object) -> object:
+    if isinstance(items, list | tuple) and not items:
+        raise ValueError("none is given; add at least one [[sites]] table")
+    return items
+
+
+def _check_listen(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError('not an address to listen on; write "host:port", like "127.0.0.1:8080" or "[::]:8080"')
+    return text
+
+
+def _check_upstream(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"} or parts.query:
+        raise ValueError('not the address of a site; write "http://host:port" or "https://host" without a path')
+    return text.rstrip("/")
+
+
+def _check_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", text):
+        raise ValueError("use 1 to 32 lower-case letters, digits, - and _; it becomes a folder name")
+    return text
+
+
+def _check_host(text: str) -> str:
+    if not re.fullmatch(r"\*|(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*|[0-9.]+|\[[0-9a-f:]+\]", text):
+        raise ValueError('not a host name; write it in lower case without scheme or port, like "www.example.org"')
+    return text
+
+
+def _check_route(text: str) -> str:
+    if not re.fullmatch(r"/([^/?#{}*\s]+|\{[a-z_]+\})?(/([^/?#{}*\s]+|\{[a-z_]+\}))*(/\*\*)?|/\*\*", text):
+        raise ValueError('not a route; write segments, {name} for any one, /** for any rest, like "/events/{event}"')
+    return text
+
+
+def _check_time_zone(name: str) -> str:
+    if name != "local":
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError):
+            raise ValueError('not a time zone; write a name like "America/New_York", or "local"') from None
+    return name
+
+
+def _check_language(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}", text):
+        raise ValueError('not a language; write the primary subtag, like "en"')
+    return text
+
+
+NetworkField = Annotated[Network, BeforeValidator(_parse_network), PlainSerializer(str)]
+Listen = Annotated[str, AfterValidator(_check_listen)]
+Name = Annotated[str, AfterValidator(_check_name)]
+Host = Annotated[str, AfterValidator(_check_host)]
+RoutePattern = Annotated[str, AfterValidator(_check_route)]
+Upstream = Annotated[str, AfterValidator(_check_upstream)]
+TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
+Language = Annotated[str, AfterValidator(_check_language)]
+Clock24h = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class _Section(BaseModel):
+    # Values are not quoted back: a configuration may hold host names of patrons' networks.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class StoreSettings(_Section):
+    """Where the anonymised rows are kept, and for how long."""
+
+    path: Annotated[str, Field(min_length=1)] = Field(description="Folder of the store; only Parquet and the ledger")
+    flush_s: float = Field(5.0, ge=0.1, le=60, description="Seconds between writes; a power cut loses at most this")
+    hot_hours: int = Field(48, ge=30, le=48, description="Hours that visit numbers are kept, then rows are unlinked")
+    hits_days: int = Field(90, ge=1, le=365, description="Days that single, unlinked rows are kept")
+    daily_months: int = Field(25, ge=1, le=120, description="Months that daily totals are kept")
+
+
+class ProxySettings(_Section):
+    """How visitors reach the proxy."""
+
+    listen: Listen = Field("127.0.0.1:8080", description="Address for visitors")
+    admin_listen: Listen = Field("127.0.0.1:9901", description="Address for /healthz, /readyz, /metrics: keep it local")
+    workers: int = Field(1, ge=1, le=64, description="Processes that serve pages")
+    trusted_proxies: tuple[NetworkField, ...] = Field(
+        (), description="Networks whose X-Forwarded-For or Forwarded is believed, like your load balancer"
+    )
+    forward_client: Literal["none", "truncated"] = Field(
+        "none", description="What the site learns of the visitor's address"
+    )
+    upstream_timeout_s: float = Field(60.0, ge=1, le=3600, description="Seconds to wait for the site")
+    drain_s: float = Field(10.0, ge=0, le=600, description="Seconds that running requests get when stopping")
+
+
+class PrivacySettings(_Section):
+    """How coarse the stored values are."""
+
+    k: int = Field(10, ge=5, le=1000, description="Visits that must share a value before it is written in clear")
+    time_resolution: Literal["15min", "1h", "1day"] = Field("1h", description="How exactly a time is stored")
+    store_network: bool = Field(True, description="Store truncated networks at all")
+    ipv4_prefix: int = Field(24, ge=8, le=24, description="Longest IPv4 prefix stored")
+    ipv6_prefix: int = Field(32, ge=16, le=40, description="Longest IPv6 prefix stored; a /48 can be one household")
+    epoch_hours: int = Field(24, ge=1, le=24, description="Life of a session key, in memory only")
+    epoch_cut: Clock24h = Field("04:00", description="Local time at which the key is destroyed")
+    time_zone: TimeZone = Field("local", description='Time zone of the library, or "local" for this machine\'s')
+    visit_idle_min: int = Field(30, ge=1, le=120, description="Minutes of silence that end a visit")
+    visit_max_h: int = Field(4, ge=1, le=4, description="Hours after which a visit ends in any case")
+    max_routes: int = Field(1000, ge=0, le=1000, description="Admitted routes per site and epoch")
+    languages: tuple[Language, ...] = Field(LANGUAGES, description="Languages that are told apart")
+
+
+class RouteSettings(_Section):
+    """One page type of a site."""
+
+    path: RoutePattern = Field(description='Template, stored as it stands: "/events/{event}"')
+    kind: Literal["page", "search", "item", "account", "download", "asset", "api", "feed", "other"] = Field(
+        "page", description="What sort of page it is"
+    )
+
+
+class SiteSettings(_Section):
+    """One website behind the proxy."""
+
+    name: Name = Field(description="Short name, stored with each row")
+    hosts: tuple[Host, ...] = Field((), description='Host names of the site; empty or "*" for any')
+    upstream: Upstream = Field(description="Where the site itself answers")
+    session_cookies: tuple[str, ...] = Field(
+        ("PHPSESSID", "JSESSIONID", "ASP.NET_SessionId", "CGISESSID", "SESS", "sessionid", "connect.sid"),
+        description="Cookies that hold a session; hashed in memory, never stored",
+    )
+    presets: tuple[Name, ...] = Field((), description='Library systems whose pages are known, like "koha"')
+    routes: tuple[RouteSettings, ...] = Field((), description="Page types of your own")
+    sitemap: str = Field("/sitemap.xml", description='Path of the sitemap to learn routes from; "" for none')
+    sensitive: tuple[RoutePattern, ...] = Field(
+        ("/health/**", "/topics/health/**"), description="Pages whose requests belong to no visit"
+    )
+    children: tuple[RoutePattern, ...] = Field(
+        ("/kids/**", "/children/**"), description="Children's pages; their requests belong to no visit"
+    )
+    referrers: tuple[Host, ...] = Field(
+        (), description="Sites that may be stored as a referrer, beside the shipped list"
+    )
+    campaigns: tuple[str, ...] = Field((), description="Campaign names that may be stored")
+
+
+class CountrySettings(_Section):
+    """Where countries come from."""
+
+    database: str = Field(
+        "", description="An MMDB file of your own; else GeoLite2 where it is installed, else shipped data"
+    )
+
+
+# What a profile sets where the configuration is silent.
+PROFILES: Final[dict[str, dict[str, dict[str, object]]]] = {
+    "standard": {},
+    "strict": {
+        "store": {"hot_hours": 30, "hits_days": 35},
+        "privacy": {"k": 20, "store_network": False, "time_resolution": "1day"},
+    },
+}
+
+
+class Settings(_Section):
+    """Everything that can be configured."""
+
+    profile: Literal["standard", "strict"] = Field("standard", description="Defaults for everything below")
+    store: StoreSettings = Field(description="The store")
+    proxy: ProxySettings = Field(default_factory=ProxySettings, description="The proxy")
+    privacy: PrivacySettings = Field(default_factory=PrivacySettings, description="Privacy")
+    country: CountrySettings = Field(default_factory=CountrySettings, description="Countries")
+    network_classes: dict[Name, tuple[NetworkField, ...]] = Field(
+        default_factory=dict, description='Named networks, like in-library = ["198.51.100.0/24"]'
+    )
+    sites: Annotated[tuple[SiteSettings, ...], BeforeValidator(_check_any)] = Field(description="The sites")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_profile(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        merged = dict(data)
+        for section, values in PROFILES.get(str(data.get("profile", "standard")), {}).items():
+            given = data.get(section, {})
+            if isinstance(given, dict):
+                merged[section] = {**values, **given}
+        return merged
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        names = [site.name for site in self.sites]
+        if len(set(names)) < len(names):
+            raise ValueError("sites: two sites have the same name; give each its own")
+        hosts = [host for site in self.sites for host in (site.hosts or ("*",))]
+        if len(set(hosts)) < len(hosts):
+            raise ValueError("sites: two sites answer to the same host; name each host once, and at most one default")
+        if REMOTE in self.network_classes:
+            raise ValueError(f'network_classes: "{REMOTE}" is what addresses without a class get; choose another name')
+        return self
+
+    def site_hosts(self) -> Mapping[str, str]:
+        """Return the site name of each configured host, `*` being the default."""
+        return {host: site.name for site in self.sites for host in (site.hosts or ("*",))}

@@ -1,0 +1,1 @@
+"""The only room that holds secrets: one key an epoch, in memory, and the visits that it numbers."""

@@ -1,0 +1,81 @@
+"""Visits: which requests belong together, and when that ends."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from anonproxy.keys.ring import KeyRing
+from anonproxy.keys.tags import tag_session, tag_visit
+from anonproxy.model.hit import VisitMark
+from anonproxy.model.vocabularies import MAX_STEP
+
+# About 60 MB. A library of a large city has a few thousand visits at one time; more is somebody who changes address or
+# cookie with each request, and then the visits that were silent longest are cut short.
+MAX_LIVE_VISITS: Final = 200_000
+
+
+# Enough that two sessions of one epoch don't share one.
+VISITOR_BYTES: Final = 8
+
+
+@dataclass(slots=True)
+class LiveVisit:
+    """A visit that may go on. The exact times are nowhere but here."""
+
+    number: int
+    start_s: float
+    last_s: float
+    step: int = 0
+
+
+class Visits:
+    """The visits that may go on, by session tag, the one that was silent longest first."""
+
+    def __init__(self, ring: KeyRing, idle_s: float, max_s: float, max_live: int = MAX_LIVE_VISITS) -> None:
+        self._ring = ring
+        self._idle_s = idle_s
+        self._max_s = max_s
+        self._max_live = max_live
+        self._live: OrderedDict[bytes, LiveVisit] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return "Visits(…)"
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def mark(self, site: str, raw_parts: tuple[bytes, ...], time_s: float, is_pageview: bool) -> VisitMark | None:
+        """Place a request in its visit, or return None when there is no key for its time.
+
+        A page raises the step; what loads by itself carries the step of its page.
+
+        Units:   time_s in unix seconds; elapsed_s in whole seconds, for the caller to make coarse
+        """
+        if not self._ring.is_live or time_s >= self._ring.destroy_after:
+            return None
+        session = tag_session(self._ring.tag_key, (site.encode(), *raw_parts))
+        visit = self._live.pop(session, None)
+        if visit is None or not self._goes_on(visit, time_s):
+            visit = LiveVisit(tag_visit(self._ring.visit_key, session, time_s), time_s, time_s)
+        visit.last_s = max(visit.last_s, time_s)
+        visit.step = min(visit.step + is_pageview, MAX_STEP)
+        self._sweep(time_s)
+        self._live[session] = visit
+        elapsed_s = max(0, int(time_s - visit.start_s))
+        return VisitMark(visit.number, visit.step, elapsed_s, visitor=int.from_bytes(session[:VISITOR_BYTES]))
+
+    def forget(self) -> None:
+        """Forget every visit, as at the end of the epoch."""
+        self._live.clear()
+
+    def _goes_on(self, visit: LiveVisit, time_s: float) -> bool:
+        # Requests may arrive a little out of order; one from long before is not part of this visit.
+        return abs(time_s - visit.last_s) <= self._idle_s and time_s - visit.start_s < self._max_s
+
+    def _sweep(self, time_s: float) -> None:
+        """Forget visits that are over, and make room for one more."""
+        while self._live:
+            eldest = next(iter(self._live))
+            if time_s - self._live[eldest].last_s <= self._idle_s and len(self._live) < self._max_live:
+                return
+            del self._live[eldest]

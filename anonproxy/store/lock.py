@@ -1,0 +1,77 @@
+"""One writer at a time: a lock on the store's folder itself, which the kernel releases however the holder ends."""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from anonproxy.model.errors import StoreError
+from anonproxy.store.disk import FOLDER_MODE
+from anonproxy.store.layout import KINDS, NEIGHBOURS, days, walk
+from anonproxy.store.tables import BrokenFile, verify_footer
+
+_REMEDIES: Final = {
+    errno.EACCES: "Give it to the user that runs anonproxy: chown -R",
+    errno.EPERM: "Give it to the user that runs anonproxy: chown -R",
+    errno.ENOENT: "Make the folder that it stands in first, or correct store.path",
+    errno.ENOTDIR: "Name a folder in store.path, not a file",
+    errno.EROFS: "Name a folder on a disk that can be written",
+    errno.ENOSPC: "Make room on the disk",
+}
+
+
+class StoreLock:
+    """The right to change a store. Taken when made; a new store's folder is made with it.
+
+    Raises: StoreError when another process has it, the folder can't be used, isn't a store, or is of a newer version
+    """
+
+    def __init__(self, root: Path) -> None:
+        try:
+            if not root.exists():
+                root.mkdir(FOLDER_MODE)
+                root.chmod(FOLDER_MODE)
+            self._file = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            if not os.access(root, os.W_OK | os.X_OK):
+                os.close(self._file)
+                raise PermissionError(errno.EACCES, "no access")
+        except OSError as error:
+            remedy = _REMEDIES.get(error.errno or 0, f"The system says: {os.strerror(error.errno or 0)}")
+            raise StoreError(f"{root}: can't be used as a store. {remedy}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            verify_store(root)
+        except BlockingIOError:
+            os.close(self._file)
+            raise StoreError(
+                f"{root}: another anonproxy is writing to this store, and seals, settles and purges it. Stop it first"
+            ) from None
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def release(self) -> None:
+        """Let others write."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def verify_store(root: Path) -> None:
+    """Check that a folder is empty or a store of a version that this software knows.
+
+    Raises: StoreError
+    """
+    names = set(os.listdir(root))
+    if names and not names & NEIGHBOURS.union(KINDS):
+        raise StoreError(f"{root}: holds other files and is no store. Name an empty or a new folder in store.path")
+    for kind in KINDS:
+        newest = max((day.date for day in days(root, kind)), default=None)
+        for day in days(root, kind):
+            if day.date == newest:
+                for path in walk(day.folder(kind)):
+                    try:
+                        verify_footer(path)
+                    except (BrokenFile, FileNotFoundError):
+                        continue

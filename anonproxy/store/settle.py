@@ -1,0 +1,125 @@
+"""From a day of linked rows to unlinked rows and daily totals.
+
+    1  write daily.parquet and hits.parquet under temporary names
+    2  rename daily.parquet.tmp to daily.parquet
+    3  rename hits.parquet.tmp to hits.parquet      from here on the day is settled
+    4  delete the day's folder under hot/
+
+Killed before 3, it begins anew, and the same rows give the same files; killed after 3, only 4 is left to do.
+
+A day settles as soon as its last visit has ended: visit numbers are kept no longer than they are needed, which is
+always less than `hot_hours`. Of a visit that crosses midnight the next day's rows are still there by then.
+
+What is released (`marginals.sql`, `unlinked.sql`):
+
+- a cell of `daily` that fewer than k visits share is folded into `(other)`, which covers at least two cells: the
+  smallest other cell of the dimension joins a single one, also where the dimension is a closed list. `(other)` itself
+  may hold fewer than k visits: it can't be folded further, and nothing tells which of its values they had. A dimension
+  with but one cell has nothing to join, and the total of the site is always told;
+- robots have no visits: their cells count by requests;
+- a row of `hits` keeps its hour only where at least k visits saw the page in that hour, and has the day otherwise.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from anonproxy.model.settings import StoreSettings
+from anonproxy.store import sql
+from anonproxy.store.disk import remove, remove_folder, rename, write_temporary
+from anonproxy.store.layout import DAY_S, HOUR_S, Day, Kind, days
+from anonproxy.store.seal import GRACE_S, Journal, discard, merge, read_hour, recover
+from anonproxy.store.tables import SCHEMAS, render_parquet
+
+# The longest that a visit can be configured to last: what begins before midnight is over by then.
+LONGEST_VISIT_S: Final = 4 * HOUR_S
+
+
+def settle(root: Path, now: int, store: StoreSettings, k: int, journal: Journal, *, dry_run: bool = False) -> None:
+    """Settle each day whose visits are over.
+
+    Reveals: counts of values that at least k visits shared, and rows that belong to no visit
+    Raises:  OSError once all days were tried
+    """
+    failures = []
+    for day in days(root, "hot"):
+        try:
+            if day.is_live and now >= settles_at(day, store):
+                if dry_run:
+                    journal("settled", {"site": day.site, "date": str(day.date)})
+                else:
+                    settle_day(day, k, journal)
+            elif not day.is_live and not dry_run:
+                remove_hot(day)
+        except OSError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def settles_at(day: Day, store: StoreSettings) -> int:
+    """Return the time at which a day settles.
+
+    Units: unix seconds
+    """
+    return day.starts_at + min(DAY_S + LONGEST_VISIT_S + GRACE_S, store.hot_hours * HOUR_S)
+
+
+def settle_day(day: Day, k: int, journal: Journal) -> None:
+    """Settle one day, whatever the time.
+
+    Raises: OSError, and then the day is still as it was
+    """
+    for hour in day.hours():
+        recover(hour)
+        if hour.open.exists():
+            merge(hour, journal)
+    rows = read_day(day, journal)
+    if rows is not None:
+        tables = fold_day(day, rows, read_day(day.next, journal), k)
+        temporary = {
+            kind: write_temporary(day.root, day.file(kind), render_parquet(table, kind), day.starts_at)
+            for kind, table in tables.items()
+        }
+        journal("settled", {"site": day.site, "date": str(day.date), "rows": rows.num_rows})
+        for kind, path in temporary.items():
+            rename(day.root, path, day.file(kind), day.starts_at)
+    remove_hot(day)
+
+
+def read_day(day: Day, journal: Journal) -> pa.Table | None:
+    """Read a day's hot rows; None when there are none."""
+    tables = [table for hour in day.hours() for table in read_hour(hour, journal)]
+    return sql.add_date(pa.concat_tables(tables), day.date) if tables else None
+
+
+def fold_day(day: Day, rows: pa.Table, next_rows: pa.Table | None, k: int) -> dict[Kind, pa.Table]:
+    """Make a day's settled tables of its rows and, where visits go on after midnight, those of the next day.
+
+    Shape: the totals first: a day is settled once its hits are there
+    """
+    queries: dict[Kind, str] = {"daily": "marginals", "hits": "unlinked"}
+    with sql.connect(rows if next_rows is None else pa.concat_tables([rows, next_rows])) as connection:
+        tables = {
+            kind: connection.sql(sql.read_sql(name), params={"k": k}).to_arrow_table() for kind, name in queries.items()
+        }
+    return {
+        kind: table.filter(pc.field("date") == pa.scalar(day.date)).select(SCHEMAS[kind].names).cast(SCHEMAS[kind])
+        for kind, table in tables.items()
+    }
+
+
+def remove_hot(day: Day) -> None:
+    """Delete a day's hot files, but for those that were set aside.
+
+    Raises: OSError
+    """
+    for hour in day.hours():
+        for folder in (hour.open, hour.closing):
+            if folder.exists():
+                discard(hour, folder)
+        for path in (hour.merged, hour.sealed):
+            remove(day.root, path, day.starts_at)
+    remove_folder(day.root, day.folder("hot"), day.starts_at)

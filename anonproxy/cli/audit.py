@@ -1,0 +1,162 @@
+"""`anonproxy audit`: prove from the bytes on disk that nothing identifying was kept."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from anonproxy.audit.check import Verdict
+from anonproxy.audit.run import Report, Result, run_audit
+from anonproxy.cli import EXIT_WRONG, options
+from anonproxy.clock import now
+from anonproxy.config import read_settings
+
+# Findings of one check that the terminal shows; --json has them all.
+SHOWN_FINDINGS: Final = 8
+
+_SIGNS: Final = {
+    Verdict.PASS: ("✓", "green"),
+    Verdict.FAIL: ("✗", "bold red"),
+    Verdict.UNKNOWN: ("?", "yellow"),
+    Verdict.ERROR: ("!", "bold magenta"),
+}
+_CLOSINGS: Final = {
+    Verdict.PASS: (
+        "In plain words: every byte of this store was read, and nothing in it tells who visited, what one person "
+        "read, or when exactly anybody came."
+    ),
+    Verdict.FAIL: "In plain words: this store does not keep what it promises. What is wrong, and where, stands above.",
+    Verdict.UNKNOWN: "In plain words: nothing wrong was found, but not everything could be looked at, so this is no proof.",
+    Verdict.ERROR: "In plain words: the auditor failed its own test on this machine, so its answers prove nothing.",
+}
+
+
+@click.command("audit")
+@options.config
+@options.store
+@click.option("--json", "as_json", is_flag=True, help="Write everything as JSON, for machines.")
+@click.pass_context
+def command(ctx: click.Context, config_path: Path | None, store_path: Path | None, as_json: bool) -> None:
+    """Prove from the bytes on disk that nothing identifying was kept.
+
+    Every check first has to find a leak that is planted for it in a specimen of a store. With --store alone it works
+    on a copy of a store (`cp -a`), without its configuration, and holds it to the loosest that any may set.
+
+    Exit status: 0 all proven; 1 something is wrong or could not be told; 2 there is no store to look at.
+
+    \b
+    anonproxy audit
+    anonproxy audit --store /mnt/copy-of-the-store --json > audit.json
+    """
+    settings = None
+    if config_path or not store_path:
+        settings = read_settings(options.find_config(config_path))
+    root = options.find_store(store_path, config_path)
+    began_s = time.perf_counter()
+    with _progress(is_shown=not as_json) as bar:
+        task = bar.add_task("")
+        report = run_audit(
+            root,
+            now(),
+            settings,
+            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )
+    elapsed_s = time.perf_counter() - began_s
+    if as_json:
+        click.echo(json.dumps(render_json(report, elapsed_s), indent=2, ensure_ascii=False))
+    else:
+        print_report(Console(highlight=False), report, elapsed_s)
+    if report.verdict != Verdict.PASS:
+        ctx.exit(EXIT_WRONG)
+
+
+def render_json(report: Report, elapsed_s: float) -> dict[str, Any]:
+    """Render a report with all its evidence."""
+    return {
+        "store": str(report.root),
+        "limits": report.limits,
+        "files": report.file_count,
+        "rows": report.row_count,
+        "seconds": round(elapsed_s, 2),
+        "verdict": report.verdict,
+        "checks": [
+            {
+                "code": result.check.code,
+                "claim": result.check.claim,
+                "how": result.check.how,
+                "looked_at": dict(result.outcome.looked_at),
+                "verdict": result.verdict,
+                "control": {
+                    "passed": result.control.is_passed,
+                    "clean": result.control.clean,
+                    "sabotaged": result.control.sabotaged,
+                },
+                "findings": [{"where": f.where, "what": f.what} for f in result.outcome.findings],
+                "unknown": list(result.outcome.unknown),
+            }
+            for result in report.results
+        ],
+    }
+
+
+def print_report(console: Console, report: Report, elapsed_s: float) -> None:
+    """Print a line for each check, its findings below, and what it all means."""
+    console.print(f"[bold]Audit of {report.root}[/]")
+    console.print(f"{report.file_count:,} files, {report.row_count:,} rows; limits: {report.limits}\n", style="dim")
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=3)
+    table.add_column(style="dim", ratio=2)
+    for result in report.results:
+        sign, style = _SIGNS[result.verdict]
+        table.add_row(Text(sign, style=style), _render_claim(result), _render_counts(result))
+    console.print(table)
+    console.print()
+    console.print(_render_controls(report), style="dim")
+    counts = {verdict: sum(result.verdict == verdict for result in report.results) for verdict in Verdict}
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    console.print(f"[bold {_SIGNS[report.verdict][1].split()[-1]}]{told}[/] in {elapsed_s:.1f} s")
+    console.print(_CLOSINGS[report.verdict])
+
+
+def _render_claim(result: Result) -> Text:
+    text = Text(result.check.claim)
+    if result.verdict == Verdict.ERROR:
+        text.append("\nfailed on its own planted leak, or on a clean specimen", style="magenta")
+    findings = result.outcome.findings
+    for finding in findings[:SHOWN_FINDINGS]:
+        text.append(f"\n{finding.where}", style="red").append(f"\n  {finding.what}")
+    if len(findings) > SHOWN_FINDINGS:
+        text.append(f"\nand {len(findings) - SHOWN_FINDINGS:,} more: --json lists them all", style="dim")
+    for what in result.outcome.unknown[:SHOWN_FINDINGS]:
+        text.append(f"\ncan't tell: {what}", style="yellow")
+    return text
+
+
+def _render_counts(result: Result) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in result.outcome.looked_at.items())
+
+
+def _render_controls(report: Report) -> str:
+    proven = sum(result.control.is_passed for result in report.results)
+    if proven == len(report.results):
+        return f"Each of the {proven} checks first found a leak that was planted for it, and passed a clean specimen."
+    return f"Only {proven} of the {len(report.results)} checks found the leak that was planted for them."
+
+
+def _progress(*, is_shown: bool) -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        console=console,
+        transient=True,
+        disable=not (is_shown and console.is_terminal),
+    )

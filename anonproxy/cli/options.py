@@ -1,0 +1,42 @@
+"""Options that several verbs share."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from anonproxy.config import read_settings
+from anonproxy.model.errors import OperatorError
+
+DEFAULT_CONFIGS: Final = (Path("anonproxy.toml"), Path("/etc/anonproxy/anonproxy.toml"))
+
+config = click.option(
+    "--config",
+    "-c",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="ANONPROXY_CONFIG",
+    help="Configuration file. Default: ./anonproxy.toml, else /etc/anonproxy/anonproxy.toml.",
+)
+store = click.option(
+    "--store",
+    "store_path",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the store. Default: the one that the configuration names.",
+)
+
+
+def find_config(config_path: Path | None) -> Path:
+    """Return the configuration that was named, or the first default one that exists.
+
+    Raises: OperatorError when there is none
+    """
+    found = config_path or next((path for path in DEFAULT_CONFIGS if path.exists()), None)
+    if found is None:
+        raise OperatorError("no configuration found. Name one with --config, or write one with `anonproxy init`")
+    return found
+
+
+def find_store(store_path: Path | None, config_path: Path | None) -> Path:
+    """Return the store that was named, or the one of the configuration."""
+    return store_path or Path(read_settings(find_config(config_path)).store.path)

@@ -1,0 +1,25 @@
+"""`anonproxy purge`: delete what is older than its tier allows."""
+
+from pathlib import Path
+
+import click
+
+from anonproxy.cli import housekeeping, options
+from anonproxy.clock import now
+from anonproxy.config import read_settings
+from anonproxy.store.purge import purge
+
+
+@click.command("purge")
+@options.config
+@click.option("--dry-run", is_flag=True, help="Say what would be done and change nothing.")
+def command(config_path: Path | None, dry_run: bool) -> None:
+    """Delete what is older than its tier allows.
+
+    `anonproxy run` does this by itself; the verb is for a store whose proxy has been off.
+    """
+    settings = read_settings(options.find_config(config_path))
+    with housekeeping.opened(settings, dry_run=dry_run) as (root, journal):
+        foreign = purge(root, int(now()), settings.store, settings.privacy.k, journal, dry_run=dry_run)
+    for path in foreign:
+        click.echo(f"not ours, left alone: {path}")

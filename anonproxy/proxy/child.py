@@ -1,0 +1,52 @@
+"""What the worker and the writer have in common: how they are started, told what to do, and kept quiet."""
+
+import json
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from anonproxy.model.settings import Settings
+from anonproxy.proxy import quiet
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the supervisor tells a child, over its standard input: arguments and environment can be read by others."""
+
+    settings: Settings
+    parent: int  # process id of the supervisor
+    counters_fd: int
+    channel_fd: int
+    index: int = 0  # which worker
+    listen_fds: tuple[int, ...] = ()  # the sockets that visitors reach
+
+    def to_json(self) -> bytes:
+        """Return the assignment as it travels."""
+        plain = {name: value for name, value in asdict(self).items() if name != "settings"}
+        return json.dumps({**plain, "settings": self.settings.model_dump(mode="json")}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read an assignment."""
+        plain = json.loads(text)
+        plain["settings"] = Settings.model_validate(plain["settings"])
+        plain["listen_fds"] = tuple(plain["listen_fds"])
+        return cls(**plain)
+
+    @property
+    def inherited_fds(self) -> tuple[int, ...]:
+        """Return the open files that the child must inherit."""
+        return (self.counters_fd, self.channel_fd, *self.listen_fds)
+
+
+def begin_child() -> Assignment:
+    """Fall silent, follow the supervisor, and return what it wants done."""
+    quiet.silence()
+    quiet.harden()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    assignment = Assignment.from_json(sys.stdin.buffer.read())
+    quiet.follow_parent(assignment.parent)
+    return assignment

@@ -1,0 +1,69 @@
+"""Which address is the visitor's: the peer, or the rightmost hop that isn't a trusted proxy."""
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from anonproxy.anonymize.address import parse_client
+from anonproxy.model.settings import Network
+
+# A chain is a few hops long; whoever sends hundreds wants to make us work.
+MAX_HOPS: Final = 32
+
+_NOT_TRUSTED: Final = "the peer is not a trusted proxy, so its word about others is not taken"
+_NO_HEADER: Final = "the peer is a trusted proxy, but named no client"
+_CHOSEN: Final = "hop {hop} from the right is the first that is not a trusted proxy"
+_UNREADABLE: Final = "hop {hop} from the right is not an address, and addresses are never guessed"
+_ALL_TRUSTED: Final = "every hop is a trusted proxy, so the farthest is the client"
+
+# One element of Forwarded (RFC 7239 section 4) ends at a comma outside quotes; its `for` may be quoted.
+_ELEMENT: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+_FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s"]*))', re.IGNORECASE)
+
+
+class ClientChoice(NamedTuple):
+    """The address that was taken, which hop from the right it was (0 is the peer), and why."""
+
+    raw_client: str
+    hop: int
+    why: str
+
+
+def is_trusted(raw_hop: str, trusted: Sequence[Network]) -> bool:
+    """Tell whether a hop is one of the configured proxies."""
+    address = parse_client(raw_hop) if trusted else None
+    return address is not None and any(address in network for network in trusted)
+
+
+def choose_client(
+    raw_peer: str, raw_x_forwarded_for: str, raw_forwarded: str, trusted: Sequence[Network]
+) -> ClientChoice:
+    """Choose the client's address among the hops.
+
+    Only the peer is certain; each trusted hop vouches for the one to its left and for no other.
+    """
+    if not is_trusted(raw_peer, trusted):
+        return ClientChoice(raw_peer, 0, _NOT_TRUSTED)
+    raw_hops = parse_x_forwarded_for(raw_x_forwarded_for) or parse_forwarded(raw_forwarded)
+    for hop, raw_hop in enumerate(reversed(raw_hops[-MAX_HOPS:]), 1):
+        if not is_trusted(raw_hop, trusted):
+            why = _CHOSEN if parse_client(raw_hop) else _UNREADABLE
+            return ClientChoice(raw_hop, hop, why.format(hop=hop))
+    if not raw_hops:
+        return ClientChoice(raw_peer, 0, _NO_HEADER)
+    farthest = min(len(raw_hops), MAX_HOPS)
+    return ClientChoice(raw_hops[-farthest], farthest, _ALL_TRUSTED)
+
+
+def parse_x_forwarded_for(raw_value: str) -> list[str]:
+    """Return the hops of X-Forwarded-For, farthest first. An empty element is a hop that can't be read."""
+    return [raw_hop.strip() for raw_hop in raw_value.split(",")] if raw_value.strip() else []
+
+
+def parse_forwarded(raw_value: str) -> list[str]:
+    """Return the `for` of each element of Forwarded, farthest first; "" where it is missing.
+
+    Source: RFC 7239 sections 4 and 6
+    """
+    found = [_FOR.search(element) for element in _ELEMENT.findall(raw_value) if element.strip()]
+    return [(match[1] or match[2] or "") if match else "" for match in found]

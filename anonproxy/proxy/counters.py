@@ -1,0 +1,89 @@
+"""Counters in memory that the processes share: a closed list of names, and one row of numbers for each process."""
+
+import mmap
+import os
+from typing import Final
+
+from anonproxy.model.vocabularies import DropReason
+
+WRITER: Final = 0  # the writer's row; worker i has row i + 1
+
+DROPPED: Final = tuple(f"dropped_{reason}" for reason in DropReason)
+# Each cell is written by one process, so that none needs a lock; `seen` stands in a worker's row and is the writer's.
+NAMES: Final = (
+    "ready",  # 1 while the process does its work
+    "requests",  # finished requests: pages, errors and aborted ones
+    "malformed",  # what was not HTTP, so that no request came of it
+    "faults",  # errors of our own in a hook; the page was served all the same
+    "connected",  # visitors' connections
+    "disconnected",
+    "sent",  # messages handed to the kernel for the writer
+    "seen",  # number of the worker's message that the writer took last
+    "written",  # rows on disk
+    "pending",  # rows in the writer's memory
+    "flush_failed",
+    "seal_failed",
+    "settle_failed",
+    "purge_failed",
+    *DROPPED,
+)
+_CELL_BYTES: Final = 8
+_INDEX: Final = {name: index for index, name in enumerate(NAMES)}
+
+
+class Row:
+    """The numbers of one process."""
+
+    def __init__(self, cells: "memoryview[int]") -> None:
+        self._cells = cells
+
+    def __getitem__(self, name: str) -> int:
+        return self._cells[_INDEX[name]]
+
+    def __setitem__(self, name: str, number: int) -> None:
+        self._cells[_INDEX[name]] = number
+
+    def count(self, name: str) -> None:
+        """Add one."""
+        self._cells[_INDEX[name]] += 1
+
+
+class Counters:
+    """The rows of all processes, in a file that exists in memory only."""
+
+    def __init__(self, fd: int, rows: int) -> None:
+        self.fd = fd
+        width = len(NAMES) * _CELL_BYTES
+        self._memory = mmap.mmap(fd, rows * width)
+        view = memoryview(self._memory)
+        self.rows = tuple(Row(view[row * width : (row + 1) * width].cast("q")) for row in range(rows))
+
+    @classmethod
+    def create(cls, workers: int) -> "Counters":
+        """Make zeroed counters for the writer and its workers."""
+        rows = workers + 1
+        fd = os.memfd_create("anonproxy-counters")
+        os.ftruncate(fd, rows * len(NAMES) * _CELL_BYTES)
+        return cls(fd, rows)
+
+    @property
+    def writer(self) -> Row:
+        """Return the writer's row."""
+        return self.rows[WRITER]
+
+    @property
+    def workers(self) -> tuple[Row, ...]:
+        """Return the workers' rows."""
+        return self.rows[WRITER + 1 :]
+
+    def total(self, name: str) -> int:
+        """Return the sum over all processes."""
+        return sum(row[name] for row in self.rows)
+
+    def dropped(self) -> dict[str, int]:
+        """Return the requests that were counted but not written, by reason."""
+        return {reason.value: self.total(f"dropped_{reason}") for reason in DropReason}
+
+    def queued(self) -> int:
+        """Return the messages that are on their way to the writer: requests = written + pending + queued + dropped."""
+        return sum(row["sent"] - row["seen"] for row in self.workers)

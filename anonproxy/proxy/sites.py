@@ -1,0 +1,48 @@
+"""Which site a request is for: by exact host name, then by wildcard, then the default."""
+
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from anonproxy.model.settings import Settings
+
+ANY_HOST: Final = "*"
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Upstream(NamedTuple):
+    """Where a site itself answers."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def parse_upstream(url: str) -> Upstream:
+    """Parse a configured upstream, whose form the settings have checked."""
+    parts = urlsplit(url)
+    return Upstream(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
+
+
+def parse_host(raw_host: str) -> str:
+    """Return the name in a Host header: without port, in lower case, without the root's dot."""
+    name, _, port = raw_host.rpartition(":")
+    host = name if name and (port.isdecimal() or not port) else raw_host
+    return host.lower().removesuffix(".")
+
+
+class Sites:
+    """The upstream of each host name."""
+
+    def __init__(self, settings: Settings) -> None:
+        upstreams = {site.name: parse_upstream(site.upstream) for site in settings.sites}
+        self.first = next(iter(upstreams.values()))
+        self._by_host = {host: upstreams[name] for host, name in settings.site_hosts().items()}
+
+    def choose(self, raw_host: str) -> Upstream | None:
+        """Return where the site with this host answers; the most exact name wins, None when there is no such site."""
+        name = parse_host(raw_host)
+        found = self._by_host.get(name) if name != ANY_HOST else None
+        while found is None and name:
+            _, _, name = name.partition(".")
+            found = self._by_host.get(f"{ANY_HOST}.{name}")
+        return found or self._by_host.get(ANY_HOST)

@@ -1,0 +1,6 @@
+-- Which browsers visitors use
+SELECT value AS browser, sum(visits) AS visits, sum(pageviews) AS pageviews
+FROM daily
+WHERE dimension = 'browser' AND date BETWEEN $since AND $until AND site = coalesce($site, site)
+GROUP BY value
+ORDER BY visits DESC, pageviews DESC, browser

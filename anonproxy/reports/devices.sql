@@ -1,0 +1,6 @@
+-- What visitors use
+SELECT value AS device, sum(visits) AS visits, sum(pageviews) AS pageviews
+FROM daily
+WHERE dimension = 'device' AND date BETWEEN $since AND $until AND site = coalesce($site, site)
+GROUP BY value
+ORDER BY visits DESC, pageviews DESC, device

@@ -1,0 +1,6 @@
+-- Which languages visitors prefer
+SELECT value AS language, sum(visits) AS visits, sum(pageviews) AS pageviews
+FROM daily
+WHERE dimension = 'language' AND date BETWEEN $since AND $until AND site = coalesce($site, site)
+GROUP BY value
+ORDER BY visits DESC, pageviews DESC, language

@@ -1,0 +1,250 @@
+"""Hold for the proxy's tests: real sites to stand behind it, and the proxy itself on a real socket."""
+
+import asyncio
+import contextlib
+import functools
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import pytest
+
+from anonproxy.anonymize.request import RawRequest
+from anonproxy.model.settings import Settings
+from anonproxy.proxy.addon import AnonproxyAddon
+from anonproxy.proxy.master import LeanMaster
+
+HOST: Final = "library.example.org"
+PATIENCE_S: Final = 20.0
+PAGE: Final = b"<html>" + b"0123456789abcdef" * 560 + b"</html>"
+LARGE_BYTES: Final = 64 * 1024 * 1024
+
+NGINX: Final = """\
+daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; default_type text/plain; client_max_body_size 100m;
+  types {{ text/html html; }}
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    root {folder}/www; if_modified_since before;
+    location = /empty {{ return 204; }}
+    location = /old {{ return 302 /page.html?moved=1; }}
+    location = /private {{ add_header Cache-Control private; add_header Set-Cookie "a=1"; return 200 mine; }}
+    location = /echo {{ return 200 "$request_method $request_uri $http_host $http_x_forwarded_for $http_forwarded\
+ $http_x_real_ip $http_x_forwarded_proto $http_x_forwarded_host $http_via"; }}
+    location = /upload {{ client_max_body_size 1m; proxy_pass http://127.0.0.1:{port}/accept; }}
+    location = /accept {{ return 200 "[$http_content_length]"; }}
+    location = /compressed {{ gzip on; gzip_min_length 1; gzip_types text/plain; alias {folder}/www/page.html; }}
+  }}
+}}
+"""
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that will come, or fail."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def can_connect(port: int) -> bool:
+    """Tell whether somebody listens."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Run a real nginx with a small site; give its port."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    if program is None:
+        pytest.skip("nginx is not installed")
+    folder, port = tmp_path_factory.mktemp("nginx"), free_port()
+    www = folder / "www"
+    www.mkdir()
+    (www / "page.html").write_bytes(PAGE)
+    with (www / "large").open("wb") as large:
+        large.truncate(LARGE_BYTES)
+    folder.chmod(0o755)
+    www.chmod(0o755)
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, port=port))
+    process = subprocess.Popen([program, "-c", str(config), "-e", str(folder / "error.log")])
+    try:
+        wait_until(functools.partial(can_connect, port))
+        yield port
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+class Origin:
+    """A site that does what the test says: each connection is handed to `play`, with the head of the first request."""
+
+    def __init__(self, play: Callable[[socket.socket, bytes], None]) -> None:
+        self._play = play
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.heads: list[bytes] = []
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        accepting = threading.Thread(target=self._accept, daemon=True)
+        accepting.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(PATIENCE_S)
+            head = read_head(connection)
+            if head:
+                self.heads.append(head)
+                self._play(connection, head)
+
+
+def read_head(connection: socket.socket) -> bytes:
+    """Read a message's head, byte by byte so that nothing of the body is taken."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = connection.recv(1)
+        if not byte:
+            return b""
+        head += byte
+    return head
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the other side closes or resets."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received
+
+
+def make_settings(*ports: int, hosts: tuple[tuple[str, ...], ...] = (), **proxy: object) -> Settings:
+    """Return settings with one site for each port, the first for HOST unless `hosts` says otherwise."""
+    named = hosts or ((HOST,),)
+    return Settings.model_validate(
+        {
+            "store": {"path": "/nonexistent"},
+            "proxy": {"listen": "127.0.0.1:0", **proxy},
+            "sites": [
+                {"name": f"site{number}", "hosts": list(names), "upstream": f"http://127.0.0.1:{port}"}
+                for number, (port, names) in enumerate(zip(ports, named, strict=True))
+            ],
+        }
+    )
+
+
+class Serving:
+    """The proxy on a real socket, with a list as its sink."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.requests: list[RawRequest] = []
+        self.counts: Counter[str] = Counter()
+        self.addon = AnonproxyAddon(settings, self.requests.append, self._count)
+        self._settings = settings
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _count(self, name: str) -> None:
+        self.counts[name] += 1
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            self._stop = asyncio.Event()
+            master = LeanMaster(self._settings, self.addon)
+            await master.start([self._listener])
+            self._started.set()
+            await self._stop.wait()
+            master.stop_accepting()
+            self.addon.done()
+
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(serve())
+
+    def __enter__(self) -> Self:
+        self._started = threading.Event()
+        self._thread.start()
+        assert self._started.wait(PATIENCE_S)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(PATIENCE_S)
+
+    def connect(self) -> socket.socket:
+        """Connect as a visitor."""
+        return socket.create_connection(("127.0.0.1", self.port), PATIENCE_S)
+
+    def send(self, raw: bytes) -> bytes:
+        """Send bytes as a visitor, and return everything that comes back until the connection closes."""
+        with self.connect() as visitor:
+            visitor.sendall(raw)
+            return read_all(visitor)
+
+    def get(self, path: str, *headers: str, method: str = "GET", host: str = HOST) -> tuple[int, bytes, bytes]:
+        """Ask for a page on a connection of its own; return status, head and body."""
+        lines = (f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers, "", "")
+        return split_response(self.send("\r\n".join(lines).encode()))
+
+    def recorded(self, number: int) -> list[RawRequest]:
+        """Return the records, once there are that many."""
+        wait_until(lambda: len(self.requests) >= number)
+        assert len(self.requests) == number
+        assert self.counts["requests"] == number
+        return self.requests
+
+
+def split_response(raw: bytes) -> tuple[int, bytes, bytes]:
+    """Return a response's status, head and the rest."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    return int(head.split(b" ", 2)[1]) if head else 0, head, body
+
+
+@pytest.fixture
+def proxied(nginx: int) -> Iterator[Serving]:
+    """Run the proxy in front of nginx, on loopback as a trusted proxy itself."""
+    with Serving(make_settings(nginx, trusted_proxies=["127.0.0.0/8"])) as serving:
+        yield serving
+
+
+def memory_bytes(pid: int) -> int:
+    """Return a process's resident memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024

@@ -1,0 +1,271 @@
+"""The whole of `anonproxy run`: a supervisor, its writer and its workers, as real processes."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from anonproxy.model.errors import OperatorError
+from anonproxy.proxy.server import bind_listener, child_environment, verify_no_loop
+from tests.proxy.conftest import (
+    HOST,
+    PAGE,
+    PATIENCE_S,
+    Origin,
+    can_connect,
+    free_port,
+    make_settings,
+    read_all,
+    read_head,
+    split_response,
+    wait_until,
+)
+
+CONFIG = """\
+[store]
+path = "{store}"
+flush_s = 0.2
+[proxy]
+listen = "127.0.0.1:{port}"
+admin_listen = "127.0.0.1:{admin}"
+trusted_proxies = ["127.0.0.0/8"]
+workers = {workers}
+drain_s = {drain_s}
+[[sites]]
+name = "www"
+hosts = ["{host}"]
+upstream = "http://127.0.0.1:{upstream}"
+sitemap = ""
+"""
+
+
+class Running:
+    """One `anonproxy run`."""
+
+    def __init__(self, folder: Path, upstream: int, workers: int = 1, drain_s: float = 10) -> None:
+        self.port, self.admin = free_port(), free_port()
+        self.folder = folder
+        config = folder / "anonproxy.toml"
+        config.write_text(
+            CONFIG.format(
+                store=folder / "store", port=self.port, admin=self.admin, host=HOST, upstream=upstream,
+                workers=workers, drain_s=drain_s,
+            )
+        )  # fmt: skip
+        self.said = folder / "said"
+        with self.said.open("wb") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "anonproxy", "run", "--config", str(config)], stdout=said, stderr=said
+            )
+
+    def wait_ready(self) -> None:
+        """Wait until pages are served and written."""
+        wait_until(lambda: self.process.poll() is not None or (can_connect(self.admin) and self.metric("workers") > 0))
+        wait_until(lambda: self.metric("writer_ready") == 1 and self.children() != [])
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Ask for a page; return status and body."""
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE_S) as visitor:
+            ask = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n\r\n"
+            visitor.sendall(ask.encode())
+            status, _, body = split_response(read_all(visitor))
+            return status, body
+
+    def metrics(self) -> dict[str, float]:
+        """Read the metrics; labels are joined to the name."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=PATIENCE_S) as response:
+            families = text_string_to_metric_families(response.read().decode())
+        return {"/".join((s.name, *s.labels.values())): s.value for family in families for s in family.samples}
+
+    def metric(self, name: str) -> float:
+        """Read one metric."""
+        return self.metrics()[f"anonproxy_{name}"]
+
+    def adds_up(self, requests: int) -> bool:
+        """Tell whether so many requests were counted, none is under way, and each was written or dropped."""
+        read = self.metrics()
+        dropped = sum(value for name, value in read.items() if name.startswith("anonproxy_dropped_total"))
+        settled = read["anonproxy_pending_rows"] == read["anonproxy_queued_requests"] == 0
+        return (
+            settled and requests == read["anonproxy_requests_total"] == read["anonproxy_hits_written_total"] + dropped
+        )
+
+    def children(self, module: str = "anonproxy.proxy") -> list[int]:
+        """Return the process ids of the children that run a module."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in listed if module in Path(f"/proc/{pid}/cmdline").read_text()]
+
+    def stop(self) -> int:
+        """End it as systemd would; return the exit status."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Give a way to start the proxy; it is ended after the test whatever happens."""
+    started: list[Running] = []
+
+    def start_one(upstream: int, **options: float) -> Running:
+        started.append(Running(tmp_path, upstream, **options))  # type: ignore[arg-type]  # workers is whole
+        return started[-1]
+
+    yield start_one
+    for running in started:
+        running.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.process.wait(PATIENCE_S)
+        running.process.kill()
+        running.process.wait()
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a process is gone, or only waits to be buried."""
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.slow
+def test_pages_are_served_and_rows_written_whatever_dies(start: Callable[..., Running], nginx: int) -> None:
+    """Workers and the writer may be killed: both come back, pages are served meanwhile, and the counts add up."""
+    running = start(nginx, workers=2)
+    running.wait_ready()
+    wait_until(lambda: running.metric("workers") == 2)
+    asked = 0
+    for _ in range(20):
+        assert running.get("/page.html?q=hunter2") == (200, PAGE)
+        asked += 1
+    wait_until(lambda: running.adds_up(asked))
+    assert running.metric("hits_written_total") == asked
+
+    [writer] = running.children("anonproxy.proxy.writer")
+    os.kill(writer, signal.SIGKILL)
+    wait_until(lambda: running.metric("writer_ready") == 0)
+    for _ in range(20):
+        assert running.get("/page.html?q=hunter2") == (200, PAGE)
+        asked += 1
+    wait_until(lambda: running.metric("writer_ready") == 1)
+    wait_until(lambda: running.adds_up(asked))
+    assert running.metric("hits_written_total") == asked, "what was sent meanwhile waited in the kernel"
+
+    held = [socket.create_connection(("127.0.0.1", running.port), PATIENCE_S) for _ in range(8)]
+    for connection in held:
+        connection.sendall(f"GET /empty HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        assert read_head(connection).startswith(b"HTTP/1.1 204")
+    asked += len(held)
+    victim, survivor = running.children("anonproxy.proxy.worker")
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: has_ended(victim) and running.metric("workers") == 2)
+    for connection in held:
+        connection.sendall(f"GET /empty HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError):
+            asked += read_head(connection).startswith(b"HTTP/1.1 204")
+        connection.close()
+    assert survivor in running.children("anonproxy.proxy.worker")
+    wait_until(lambda: running.adds_up(asked))
+
+    with socket.create_connection(("127.0.0.1", running.port)) as visitor:
+        visitor.sendall(b"GET /hunter2 without meaning\r\n\r\n")
+        read_all(visitor)
+    for child in running.children():
+        arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        assert len(arguments) <= 5, "settings travel by standard input"
+        os.kill(child, signal.SIGUSR1)
+        os.kill(child, signal.SIGUSR2)
+        os.kill(child, signal.SIGHUP)
+    children = running.children()
+    assert running.get("/page.html")[0] == 200
+    asked += 1
+    assert running.stop() == 0
+    assert all(has_ended(child) for child in children)
+    said = running.said.read_text()
+    assert f"anonproxy stopped: {asked} requests, {asked} rows written, 0 dropped" in said
+    assert "127.0.0.1:" in said.splitlines()[0]
+    assert not any(word in said for word in ("hunter2", "page.html", "203.0.113", "mitm", "Traceback"))
+    assert not any(
+        b"hunter2" in path.read_bytes() for path in (tmp for tmp in running.folder.rglob("*")) if path.is_file()
+    )
+
+
+@pytest.mark.slow
+def test_running_requests_are_finished_before_it_ends(start: Callable[..., Running]) -> None:
+    """After SIGTERM new visitors are refused, a running request gets its answer, and its row is written."""
+    is_asked, may_answer = False, False
+
+    def play(connection: socket.socket, _head: bytes) -> None:
+        nonlocal is_asked
+        is_asked = True
+        wait_until(lambda: may_answer)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    with Origin(play) as origin:
+        running = start(origin.port)
+        running.wait_ready()
+        with socket.create_connection(("127.0.0.1", running.port), PATIENCE_S) as visitor:
+            visitor.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            wait_until(lambda: is_asked)
+            running.process.terminate()
+            wait_until(lambda: not can_connect(running.port))
+            may_answer = True
+            assert split_response(read_all(visitor))[2] == b"hello"
+        assert running.process.wait(PATIENCE_S) == 0
+        assert "stopped: 1 requests, 1 rows written, 0 dropped" in running.said.read_text()
+
+
+@pytest.mark.slow
+def test_children_end_with_a_supervisor_that_is_killed(start: Callable[..., Running], nginx: int) -> None:
+    """After kill -9 of the supervisor nothing is left behind, and what was served is written."""
+    running = start(nginx)
+    running.wait_ready()
+    assert running.get("/page.html")[0] == 200
+    children = running.children()
+    running.process.kill()
+    running.process.wait()
+    wait_until(lambda: all(has_ended(child) for child in children))
+    assert not can_connect(running.port)
+    assert any(path.suffix == ".parquet" for path in (running.folder / "store" / "hot").rglob("*"))
+
+
+@pytest.mark.slow
+def test_unusable_store_is_said_at_once(start: Callable[..., Running], nginx: int, tmp_path: Path) -> None:
+    """A store that can't be used ends the start with status 2 and a sentence."""
+    (tmp_path / "store").write_text("not a folder")
+    running = start(nginx)
+    assert running.process.wait(PATIENCE_S) == 2
+    assert "store" in running.said.read_text()
+    assert "Traceback" not in running.said.read_text()
+
+
+def test_taken_port_names_its_setting() -> None:
+    """A port that can't be had is an error that names the setting and the remedy."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(OperatorError, match=f"proxy.listen: can't listen on {address}: something else listens"):
+            bind_listener("listen", address)
+    with pytest.raises(OperatorError, match=r"proxy\.admin_listen: can't listen on .*: this machine has no"):
+        bind_listener("admin_listen", "192.0.2.1:80")
+
+
+def test_own_address_is_no_upstream() -> None:
+    """A site whose upstream is the proxy itself is refused: each request would ask itself."""
+    with bind_listener("listen", "127.0.0.1:0") as listener:
+        with pytest.raises(OperatorError, match="site0"):
+            verify_no_loop(make_settings(listener.getsockname()[1]), listener)
+        verify_no_loop(make_settings(1), listener)
+
+
+def test_children_inherit_no_switch_that_makes_them_talk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debug switches and TLS key logs of the environment don't reach the children."""
+    monkeypatch.setenv("SSLKEYLOGFILE", "/nonexistent")
+    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
+    assert {"SSLKEYLOGFILE", "PYTHONASYNCIODEBUG"}.isdisjoint(child_environment())

@@ -1,0 +1,34 @@
+"""The checks, in the order in which a report tells them: what is stored, how coarse it is, how long, and by whom."""
+
+from typing import Final
+
+from anonproxy.audit.check import Check
+from anonproxy.audit.checks import (
+    anatomy,
+    buckets,
+    closed_world,
+    detectors,
+    foreign,
+    keys,
+    ledger,
+    networks,
+    retention,
+    row_order,
+    times,
+    unlinkability,
+)
+
+CHECKS: Final[tuple[Check, ...]] = (
+    closed_world.CHECK,
+    detectors.CHECK,
+    networks.CHECK,
+    times.CHECK,
+    row_order.CHECK,
+    buckets.CHECK,
+    unlinkability.CHECK,
+    retention.CHECK,
+    anatomy.CHECK,
+    foreign.CHECK,
+    keys.CHECK,
+    ledger.CHECK,
+)

@@ -1,0 +1,167 @@
+"""The ledger verifies, and the tree is what it says."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from anonproxy.audit.check import Check, Finding, Outcome
+from anonproxy.audit.evidence import Evidence
+from anonproxy.audit.ledger import FILE, PUBLIC_KEY, TIME_RESOLUTION_S, Entry, LedgerBroken, verify_lines
+from anonproxy.audit.specimen import LEDGER
+from anonproxy.audit.tree import HOUR_S, Node, parse_place
+
+# An entry stands before its act is done, and a seal takes a moment: what is younger is not held against anybody.
+GRACE_S: Final = 900
+
+# What a detail may look like, by its key; numbers are counts.
+DETAILS: Final = {
+    "date": re.compile(r"\d{4}-\d\d-\d\d"),
+    "site": re.compile(r"[a-z0-9][a-z0-9_-]{0,31}"),
+    "tier": re.compile(r"hot|hits|daily|vocabulary"),
+    "version": re.compile(r"\d{1,4}(\.\d{1,4}){1,3}((a|b|rc|\.dev|\.post)\d{1,4}){0,2}"),
+    "settings_sha256": re.compile(r"[0-9a-f]{64}"),
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "hits_sha256": re.compile(r"[0-9a-f]{64}"),
+    "daily_sha256": re.compile(r"[0-9a-f]{64}"),
+}
+EVENT: Final = re.compile(r"[a-z]+(_[a-z]+){0,3}")
+
+
+@dataclass(slots=True)
+class Account:
+    """What should be on disk according to the ledger, by path, with its digest where an entry holds one."""
+
+    files: dict[str, str | None] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    written_at: dict[str, int] = field(default_factory=dict)
+
+    def put(self, path: str, digest: str | int | None, time_s: int) -> None:
+        """Note that a file was written."""
+        self.files[path] = str(digest) if digest else None
+        self.written_at[path] = time_s
+        self.gone.discard(path)
+
+    def take(self, prefix: str) -> None:
+        """Note that everything below a folder, or one file, was deleted."""
+        gone = [path for path in self.files if path == prefix or path.startswith(f"{prefix}/")]
+        self.gone.update(gone)
+        for path in gone:
+            del self.files[path]
+
+
+def look(evidence: Evidence) -> Outcome:
+    """Verify the chain, replay it, and compare the result with the tree."""
+    content, public_key = evidence.read(f"ledger/{FILE}"), evidence.read(f"ledger/{PUBLIC_KEY}")
+    nodes = [node for node in evidence.nodes if node.place and node.place.role in {"sealed", "settled", "aside"}]
+    looked_at = {"entries": 0, "files": len(nodes)}
+    if content is None:
+        return Outcome(looked_at, (Finding("ledger", "there is none"),) if nodes else (), ("there is no ledger",))
+    if public_key is None:
+        return Outcome(looked_at, (), ("the public key is missing, so no signature can be verified",))
+    try:
+        entries = list(verify_lines(content, public_key))
+    except LedgerBroken as error:
+        return Outcome(looked_at, (Finding(LEDGER, str(error)),))
+    except ValueError:
+        return Outcome(looked_at, (Finding(f"ledger/{PUBLIC_KEY}", "is not a public key"),))
+    account = replay(entries)
+    findings = (
+        *find_in_entries(entries),
+        *find_orphans(evidence, nodes, account),
+        *find_missing(evidence, nodes, account),
+        *find_swapped(evidence, account),
+    )
+    unknown = tuple(f"entry {entry.seq}: {what}" for entry in entries for what in _unexplained(entry))
+    return Outcome({"entries": len(entries), "files": len(nodes)}, findings, unknown)
+
+
+def replay(entries: list[Entry]) -> Account:
+    """Follow the entries to what should be on disk now."""
+    account = Account()
+    for entry in entries:
+        details = entry.details
+        day = f"site={details.get('site')}/date={details.get('date')}"
+        match entry.event:
+            case "sealed" | "set_aside":
+                account.put(str(details.get("file")), details.get("sha256"), entry.time_s)
+            case "settled":
+                for tier in ("hits", "daily"):
+                    account.put(f"{tier}/{day}/{tier}.parquet", details.get(f"{tier}_sha256"), entry.time_s)
+                account.take(f"hot/{day}")
+            case "purged":
+                account.take(str(details["file"]) if "file" in details else f"{details.get('tier')}/{day}")
+    return account
+
+
+def find_in_entries(entries: list[Entry]) -> Iterator[Finding]:
+    """Find entries that say more than they may: a ledger is a log, too."""
+    for entry in entries:
+        where = f"{LEDGER}, entry {entry.seq}"
+        if entry.time_s % TIME_RESOLUTION_S:
+            yield Finding(where, "its time is finer than a minute")
+        for key, value in entry.details.items():
+            if key in DETAILS and not (isinstance(value, str) and DETAILS[key].fullmatch(value)):
+                yield Finding(where, f"{key} has a value that it can't have")
+            if key == "file" and parse_place(str(value), "file") is None:
+                yield Finding(where, "names a file that the layout doesn't know")
+
+
+def find_orphans(evidence: Evidence, nodes: list[Node], account: Account) -> Iterator[Finding]:
+    """Find files that no entry explains."""
+    for node in nodes:
+        place = node.place
+        if place is None or place.tier == "vocabulary" or place.is_temporary or node.path in account.files:
+            continue
+        is_young = place.role == "sealed" and evidence.now_s < place.starts_at + HOUR_S + GRACE_S
+        if node.path in account.gone:
+            # A settled day's hot rows are on their way out; how long they may take is the affair of retention.
+            if place.tier != "hot":
+                yield Finding(node.path, "was deleted according to the ledger, and is there again")
+        elif not is_young:
+            yield Finding(node.path, "no entry says that it was written")
+
+
+def find_missing(evidence: Evidence, nodes: list[Node], account: Account) -> Iterator[Finding]:
+    """Find files that should be there."""
+    there = {node.path for node in nodes}
+    for path in sorted(account.files.keys() - there):
+        is_old = evidence.now_s - account.written_at[path] > GRACE_S
+        if is_old and parse_place(path, "file") and not (evidence.root / path).exists():
+            yield Finding(path, "was written according to the ledger, and is gone without an entry")
+
+
+def find_swapped(evidence: Evidence, account: Account) -> Iterator[Finding]:
+    """Find files that are not those that were written."""
+    for path, digest in account.files.items():
+        if digest and parse_place(path, "file"):
+            content = evidence.read(path)
+            if content is not None and sha256(content).hexdigest() != digest:
+                yield Finding(path, "is not the file whose digest stands in the ledger")
+
+
+def _unexplained(entry: Entry) -> Iterator[str]:
+    """Name what this version doesn't know: a text of any kind could stand there."""
+    if not EVENT.fullmatch(entry.event):
+        yield "an event that this version doesn't know"
+    for key, value in entry.details.items():
+        if isinstance(value, str) and key not in DETAILS and key != "file":
+            yield "a text that this version doesn't know"
+
+
+def sabotage(root: Path) -> None:
+    """Change a word in the ledger."""
+    path = root / LEDGER
+    path.write_bytes(path.read_bytes().replace(b'"rotated"', b'"resumed"'))
+
+
+CHECK: Final = Check(
+    code="ledger",
+    claim="What was written, settled and deleted stands in a signed chain, and the files agree with it",
+    how="Each entry's signature and its link to the one before are verified; the chain is replayed and compared with "
+    "the files: none without an entry, none missing, none swapped.",
+    look=look,
+    sabotage=sabotage,
+)

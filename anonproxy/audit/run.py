@@ -1,0 +1,106 @@
+"""Run the audit: prove each check on its own sabotage, then look at the store."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from anonproxy.audit.check import Check, Outcome, Verdict
+from anonproxy.audit.checks import CHECKS
+from anonproxy.audit.evidence import Evidence, Progress, ignore_progress
+from anonproxy.audit.specimen import NOW, write_specimen
+from anonproxy.model.settings import Settings
+
+NOTHING: Final = "the store holds no rows, so there is nothing to prove it on"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How a check did on a specimen: a clean one must pass, a sabotaged one must fail."""
+
+    clean: Verdict
+    sabotaged: Verdict
+
+    @property
+    def is_passed(self) -> bool:
+        """Tell whether the check can be believed."""
+        return self.clean == Verdict.PASS and self.sabotaged == Verdict.FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one check came to, and whether it can be believed."""
+
+    check: Check
+    control: Control
+    outcome: Outcome
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the check's answer, or error where the check failed its own test."""
+        return self.outcome.verdict if self.control.is_passed else Verdict.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an audit came to."""
+
+    root: Path
+    limits: str
+    row_count: int
+    file_count: int
+    results: tuple[Result, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return pass only where every check passed, and there was at least one; else the gravest answer."""
+        gravest = (Verdict.FAIL, Verdict.ERROR, Verdict.UNKNOWN)
+        found = {result.verdict for result in self.results} or {Verdict.UNKNOWN}
+        return next((verdict for verdict in gravest if verdict in found), Verdict.PASS)
+
+
+def run_audit(
+    root: Path,
+    now_s: float,
+    settings: Settings | None = None,
+    checks: Sequence[Check] = CHECKS,
+    progress: Progress = ignore_progress,
+) -> Report:
+    """Audit a store.
+
+    Raises: StoreError when it can't be read
+    """
+    with _specimen() as specimen:
+        controls = [_prove(check, specimen, progress, done, len(checks)) for done, check in enumerate(checks)]
+    evidence = Evidence(root, now_s, settings, progress)
+    row_count = evidence.row_count
+    results = []
+    for done, (check, control) in enumerate(zip(checks, controls, strict=True)):
+        progress("checking", done, len(checks))
+        outcome = check.look(evidence)
+        if not row_count:
+            outcome = Outcome(outcome.looked_at, outcome.findings, (*outcome.unknown, NOTHING))
+        results.append(Result(check, control, outcome))
+    files = sum(node.kind == "file" for node in evidence.nodes)
+    return Report(root, evidence.limits.source, row_count, files, tuple(results))
+
+
+@contextmanager
+def _specimen() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="anonproxy-audit-") as folder:
+        specimen = Path(folder, "clean")
+        write_specimen(specimen)
+        yield specimen
+
+
+def _prove(check: Check, specimen: Path, progress: Progress, done: int, total: int) -> Control:
+    progress("proving", done, total)
+    sabotaged = specimen.with_name(check.code)
+    shutil.copytree(specimen, sabotaged)
+    check.sabotage(sabotaged)
+    verdicts = [check.look(Evidence(root, NOW)).verdict for root in (specimen, sabotaged)]
+    shutil.rmtree(sabotaged)
+    return Control(*verdicts)

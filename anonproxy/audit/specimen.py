@@ -1,0 +1,232 @@
+"""A specimen: a small clean store, made without the store's own code, for checks to prove themselves on.
+
+Two days of one site. The day before is settled; of the present day one hour is sealed and one is open.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from anonproxy.audit.ledger import Ledger
+from anonproxy.audit.tree import DAY_S, HOUR_S, parse_place, walk
+from anonproxy.model.columns import SCHEMA_VERSION, TIERS, VOCABULARY_COLUMNS, Column, arrow_schema
+from anonproxy.model.vocabularies import DIRECT, OTHER, REDACTED, UNLISTED, UNMATCHED
+
+Row = dict[str, Any]
+
+NOW: Final = int(datetime(2026, 11, 21, 15, 20, tzinfo=UTC).timestamp())
+TODAY: Final = NOW // DAY_S * DAY_S
+YESTERDAY: Final = TODAY - DAY_S
+
+SITE: Final = "site=www"
+_TODAY: Final = f"{SITE}/date=2026-11-21"
+_YESTERDAY: Final = f"{SITE}/date=2026-11-20"
+SEALED: Final = f"hot/{_TODAY}/10.parquet"
+SEGMENT: Final = f"hot/{_TODAY}/15.open/5d1f0c2ab3e49876.parquet"
+HITS: Final = f"hits/{_YESTERDAY}/hits.parquet"
+DAILY: Final = f"daily/{_YESTERDAY}/daily.parquet"
+VOCABULARY: Final = f"vocabulary/{_TODAY}/vocabulary.parquet"
+EARLIER_VOCABULARY: Final = f"vocabulary/{_YESTERDAY}/vocabulary.parquet"
+LEDGER: Final = "ledger/ledger.jsonl"
+
+COLUMNS: Final[dict[str, tuple[Column, ...]]] = {**TIERS, "vocabulary": VOCABULARY_COLUMNS}
+
+_PAGES: Final = (("/events", "page"), ("/search", "search"), ("/record/{id}", "item"), ("/hours", "page"))
+_WORDS: Final = (
+    *(("route", value, "enumerated", None) for value in (UNLISTED, UNMATCHED, REDACTED)),
+    *(("route", route, "configured", None) for route, _ in _PAGES),
+    ("route", "/reading-club", "admitted", 10),
+    ("network", "203.0.113.0/24", "admitted", 10),
+    ("network", "2001:db8::/32", "admitted", 10),
+    ("network_class", "remote", "configured", None),
+    ("network_class", "in-library", "configured", None),
+    *(("referrer", value, "enumerated", None) for value in (DIRECT, "(internal)", OTHER)),
+    ("referrer", "google.com", "list", None),
+    ("campaign", OTHER, "enumerated", None),
+    ("campaign", "summer-reading", "configured", None),
+    ("language", "en", "configured", None),
+    ("language", "other", "configured", None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a file is written; what differs from the default is a sabotage."""
+
+    is_sorted: bool = True
+    row_group_size: int = 1 << 20
+    statistics: tuple[str, ...] | None = None  # None: the columns that may have them
+    metadata: Mapping[str, str] | None = None  # beside the fixed keys
+    extra: Mapping[str, pa.DataType] | None = None  # columns beside the declared ones
+    unused: Mapping[str, str] | None = None  # by column, a value that only its dictionary page holds
+
+
+PLAIN: Final = Style()
+
+
+def write_specimen(root: Path) -> None:
+    """Write a clean store into a new folder."""
+    root.mkdir(0o700)
+    write_rows(root, SEALED, _visit_rows(TODAY + 10 * HOUR_S, "morning", 12))
+    write_rows(root, SEGMENT, _visit_rows(TODAY + 15 * HOUR_S, "afternoon", 5))
+    write_rows(root, HITS, [_unlinked(row) for row in _visit_rows(YESTERDAY + 9 * HOUR_S, "yesterday", 12)])
+    write_rows(root, DAILY, _daily_rows())
+    for path in (VOCABULARY, EARLIER_VOCABULARY):
+        write_rows(root, path, [_word_row(*word) for word in _WORDS])
+    ledger = Ledger(root / "ledger", YESTERDAY)
+    ledger.append("started", {"version": "0.1.0", "settings_sha256": sha256(b"settings").hexdigest()}, YESTERDAY)
+    ledger.append("rotated", {}, TODAY + 4 * HOUR_S)
+    ledger.append("settled", {"site": "www", "date": "2026-11-20", "rows": 60}, TODAY + 4 * HOUR_S)
+    ledger.append("sealed", {"file": SEALED}, TODAY + 11 * HOUR_S)
+    tidy(root)
+
+
+def write_rows(root: Path, path: str, rows: Sequence[Row], style: Style = PLAIN) -> None:
+    """Write rows as the store would, or in another style."""
+    tier = path.partition("/")[0]
+    schema = arrow_schema(COLUMNS[tier])
+    for name, type_ in (style.extra or {}).items():
+        schema = schema.append(pa.field(name, type_))
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    if style.is_sorted:
+        table = table.sort_by([(name, "ascending") for name in table.column_names])
+    for name, value in (style.unused or {}).items():
+        at = table.column_names.index(name)
+        table = table.set_column(at, schema.field(name), _with_unused(table[name].combine_chunks(), value))
+    metadata = {"anonproxy.schema": str(SCHEMA_VERSION), "anonproxy.version": "0.1.0", "anonproxy.tier": tier}
+    target = root / path
+    target.parent.mkdir(0o700, parents=True, exist_ok=True)
+    enumerated = [column.name for column in COLUMNS[tier] if column.world == "enumerated"]
+    pq.write_table(
+        table.replace_schema_metadata({**metadata, **(style.metadata or {})}),
+        target,
+        row_group_size=style.row_group_size,
+        compression="zstd",
+        write_statistics=enumerated if style.statistics is None else list(style.statistics),
+        store_schema=False,
+    )
+
+
+def read_rows(root: Path, path: str) -> list[Row]:
+    """Read a file's rows."""
+    rows: list[Row] = pq.read_table(root / path, partitioning=None).to_pylist()
+    return rows
+
+
+def change_rows(root: Path, path: str, change: Callable[[list[Row]], object], style: Style = PLAIN) -> None:
+    """Write a file anew after a change to its rows in place, or only in another style."""
+    rows = read_rows(root, path)
+    change(rows)
+    write_rows(root, path, rows, style)
+    tidy(root)
+
+
+def add_words(root: Path, *words: tuple[str, str, str, int | None]) -> None:
+    """Put values into the vocabulary of today: column, value, origin, visits."""
+    change_rows(root, VOCABULARY, lambda rows: rows.extend(_word_row(*word) for word in words))
+
+
+def plant(root: Path, path: str, content: bytes) -> None:
+    """Put a file of any content and name into the store, with the modes and times of one that belongs."""
+    target = root / path
+    target.parent.mkdir(0o700, parents=True, exist_ok=True)
+    target.write_bytes(content)
+    tidy(root)
+
+
+def tidy(root: Path) -> None:
+    """Give everything the modes and times that a store has."""
+    for node in sorted(walk(root), key=lambda node: -node.path.count("/")):
+        path = root / node.path
+        place = parse_place(node.path, node.kind)
+        if node.kind in {"file", "folder"}:
+            path.chmod(0o700 if node.kind == "folder" else 0o600)
+            time_s = place.starts_at if place and place.day else TODAY
+            os.utime(path, (time_s, time_s))
+
+
+def sign_again(root: Path, event: str, details: Mapping[str, str | int]) -> None:
+    """Append an entry to the ledger with its own key, as who holds the machine could."""
+    Ledger(root / "ledger", NOW).append(event, details, NOW)
+    tidy(root)
+
+
+def _with_unused(column: pa.Array, value: str) -> pa.DictionaryArray:
+    """Encode a column with one value more than its rows have; pyarrow writes that as well."""
+    encoded = column.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices, pa.concat_arrays([encoded.dictionary, pa.array([value])]))
+
+
+def _visit_rows(time_s: int, name: str, visits: int) -> list[Row]:
+    """Make visits of a few pages each, and a robot's requests."""
+    rows = []
+    for number in range(visits):
+        visit = int.from_bytes(sha256(f"{name} {number}".encode()).digest()[:8])
+        for step, (route, kind) in enumerate(_PAGES, 1):
+            rows.append(_row(time_s, route, kind, visit, step, 60 * (step > 1), ("203.0.113.0/24", None)[number % 2]))
+    robot = replace_row(_row(time_s, "/events", "page", None, None, None, "2001:db8::/32"), bot="search")
+    return [*rows, *([robot] * visits)]
+
+
+def replace_row(row: Row, **changes: Any) -> Row:
+    """Return a copy of a row with some values replaced."""
+    return {**row, **changes}
+
+
+def _row(
+    time_s: int, route: str, kind: str, visit: int | None, step: int | None, elapsed_s: int | None, network: str | None
+) -> Row:
+    return {
+        "time": datetime.fromtimestamp(time_s, UTC),
+        "site": "www",
+        "method": "GET",
+        "route": route,
+        "kind": kind,
+        "status": 200,
+        "size_bytes": 4_096,
+        "duration_ms": 50,
+        "visit": visit,
+        "step": step,
+        "elapsed_s": elapsed_s,
+        "network": network,
+        "network_class": "remote",
+        "country": "US",
+        "referrer": "google.com",
+        "channel": "search",
+        "campaign": None,
+        "browser": "Firefox",
+        "os": "Linux",
+        "device": "desktop",
+        "bot": "",
+        "language": "en",
+    }
+
+
+def _unlinked(row: Row) -> Row:
+    return {column.name: row[column.name] for column in COLUMNS["hits"]}
+
+
+def _daily_rows() -> list[Row]:
+    date = datetime.fromtimestamp(YESTERDAY, UTC).date()
+    cells = (
+        ("total", ""), *(("page", route) for route, _ in _PAGES), ("entry", "/events"), ("exit", "/hours"),
+        ("kind", "page"), ("referrer", "google.com"), ("channel", "search"), ("country", "US"),
+        ("network_class", "remote"), ("browser", "Firefox"), ("os", "Linux"), ("device", "desktop"),
+        ("language", "en"), ("hour", "09"), ("status", "200"), ("bot", "search"),
+    )  # fmt: skip
+    return [
+        {"date": date, "site": "www", "dimension": dimension, "value": value,
+         "hits": 12, "pageviews": 12, "visits": 12, "bounces": 0, "seconds": 720}
+        for dimension, value in cells
+    ]  # fmt: skip
+
+
+def _word_row(column: str, value: str, origin: str, visits: int | None) -> Row:
+    return {"site": "www", "column": column, "value": value, "origin": origin, "visits": visits}

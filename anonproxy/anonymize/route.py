@@ -4,6 +4,7 @@ Only a template is ever stored. A path of a visitor's making gets further as a c
 admission has seen it in k visits.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 from urllib.parse import parse_qsl
@@ -31,31 +32,32 @@ class Route(NamedTuple):
 # Routes that a sitemap may add to a site; as many as admission may. A town library's site has 200 to 800 pages.
 MAX_LEARNED: Final = 1000
 
-# What a page is, told by a segment of its path without its extension. The first table that knows a segment decides.
-# Paths with a word of `account` and paths that go on after a word of `search` are never listed: what stands there is
-# names, tokens and search terms.
+# What a page is, told by the letters that a segment of its path begins with: login.php, search~S1, oauth2. The first
+# table that knows a segment decides. Paths with a word of `account` and paths that go on after a word of `search` are
+# never listed: what stands there is names, tokens and search terms.
 WORDS: Final = {
     kind: frozenset(words.split())
     for kind, words in {
         "account": """
             account accounts activate auth authorize cas checkouts confirm fines forgot forgot-password forgotpassword
             forgot-pin holds invite join log-in log-out login logoff logon logout lost-password lostpassword member
-            members my-account my-library myaccount mylibrary myresearch oauth oauth2 openid passwd password patron
+            members my-account my-library myaccount mylibrary myresearch oauth openid passwd password patron
             patronaccount patroninfo patrons pin profile profiles recover register registration renew reset
-            reset-password reset-pin resetpassword saml saml2 session sessions shibboleth sign-in sign-out sign-up
-            signin signout signup sso token u unsubscribe user users verify wp-login
+            reset-password reset-pin resetpassword saml session sessions shibboleth sign-in sign-out sign-up
+            signin signout signup sso token unsubscribe user users verify wp-login
         """,
         "api": "ajax api graphql jsonapi oai rest wp-json ws xmlrpc",
         "feed": "atom feed feeds ical rss webcal",
         "search": "catalogsearch find q query results search search-results searchresults searching suche",
     }.items()
 }
+_STEM: Final = re.compile(r"[a-z_-]*")
 EXTENSIONS: Final = {
     extension: kind
     for kind, extensions in {
         "asset": """
-            avif bmp css cur eot gif ico jpeg jpg js less map mjs otf png scss svg swf tif tiff ttf wasm webmanifest webp
-            woff woff2
+            avif bmp css cur eot gif ico jpeg jpg js less map mjs otf png scss svg swf tif tiff ttf wasm webmanifest
+            webp woff woff2
         """,
         "download": """
             azw3 csv doc docx epub gz ics m4a m4b marc mobi mov mp3 mp4 mrc odp ods odt ogg pdf ppt pptx rtf tar txt
@@ -273,6 +275,6 @@ def guess_kind(lowered: tuple[str, ...]) -> str:
     by_extension = EXTENSIONS.get(extension) if dot else None
     if by_extension == "asset":
         return by_extension
-    words = {segment.partition(".")[0] for segment in lowered}
+    words = {stem[0].replace("_", "-") for stem in map(_STEM.match, lowered) if stem}
     by_word = next((kind for kind, known in WORDS.items() if words & known), "page")
     return by_word if by_word == "account" else by_extension or by_word

@@ -33,9 +33,7 @@ class Sitemap(NamedTuple):
 
     paths: tuple[str, ...]  # pages, those nearest to the front page first
     children: tuple[str, ...]  # further sitemaps of the site: path and query, to be fetched from it
-    ignored: dict[
-        str, int
-    ]  # how often for which of REASONS
+    ignored: dict[str, int]  # how often for which of REASONS
 
 
 class _RefusedError(Exception):

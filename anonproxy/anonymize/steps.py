@@ -11,31 +11,29 @@ from typing import Final
 from anonproxy.anonymize.agent import Agent, parse_agent
 from anonproxy.anonymize.buckets import bucket_duration, bucket_elapsed, bucket_size, bucket_status, bucket_time
 from anonproxy.anonymize.context import Client, Context, Countries, Site, VisitTagger
-from anonproxy.anonymize.detectors import detect
 from anonproxy.anonymize.language import parse_language
 from anonproxy.anonymize.referrer import parse_campaign
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.anonymize.route import Route
+from anonproxy.anonymize.rules import (
+    SHARED,
+    Offer,
+    find_query,
+    find_shared,
+    fold_method,
+    is_credible,
+    is_oversized,
+    is_pageview,
+    offer_campaign,
+    offer_network,
+    offer_referrer,
+    offer_route,
+    refuse_visit,
+)
 from anonproxy.anonymize.session import session_parts
 from anonproxy.model.hit import Dropped, Hit, VisitMark
 from anonproxy.model.settings import Settings
-from anonproxy.model.vocabularies import (
-    DIRECT,
-    INTERNAL,
-    METHODS,
-    OTHER,
-    OTHER_LANGUAGE,
-    PAGEVIEW_KINDS,
-    UNLISTED,
-    UNMATCHED,
-    DropReason,
-)
-
-# Longer than any server takes in a request line or a header (8 kB by default in nginx and Apache, 16 kB in Node.js).
-MAX_RAW_CHARS: Final = 65_536
-
-# Later than the year 2200, or before 1970: a broken clock or a broken line, and a row that would never grow old.
-MAX_TIME_S: Final = 7_258_118_400
+from anonproxy.model.vocabularies import OTHER, OTHER_LANGUAGE, UNLISTED, DropReason
 
 
 def build_context(settings: Settings, tagger: VisitTagger, countries: Countries) -> Context:
@@ -110,17 +108,17 @@ def refuse_oversized(draft: Draft, context: Context) -> DropReason | None:
     Reveals: nothing
     """
     request = draft.request
-    longest = max(
-        len(request.raw_client),
-        len(request.raw_host),
-        len(request.raw_method),
-        len(request.raw_target),
-        len(request.raw_cookie),
-        len(request.raw_user_agent),
-        len(request.raw_referrer),
-        len(request.raw_accept_language),
+    texts = (
+        request.raw_client,
+        request.raw_host,
+        request.raw_method,
+        request.raw_target,
+        request.raw_cookie,
+        request.raw_user_agent,
+        request.raw_referrer,
+        request.raw_accept_language,
     )
-    return DropReason.OVERSIZED if longest > MAX_RAW_CHARS else None
+    return DropReason.OVERSIZED if any(map(is_oversized, texts)) else None
 
 
 def find_site(draft: Draft, context: Context) -> DropReason | None:
@@ -144,7 +142,7 @@ def floor_time(draft: Draft, context: Context) -> DropReason | None:
 
     Reveals: the quarter of an hour, the hour or the day
     """
-    if not 0 <= draft.request.time_s < MAX_TIME_S:  # false for what is not a number, too
+    if not is_credible(draft.request.time_s):
         return DropReason.BAD_TIME
     draft.time = bucket_time(draft.request.time_s, context.resolution_s)
     draft.rules["time"] = "floored to privacy.time_resolution"
@@ -183,7 +181,7 @@ def bucket_numbers(draft: Draft, context: Context) -> DropReason | None:
     Reveals: method, status, and the buckets of length and duration
     """
     request, rules = draft.request, draft.rules
-    draft.method = request.raw_method if request.raw_method in METHODS else "OTHER"
+    draft.method = fold_method(request.raw_method)
     draft.status = bucket_status(request.status)
     draft.size_bytes = bucket_size(request.size_bytes)
     draft.duration_ms = bucket_duration(request.duration_s)
@@ -210,13 +208,13 @@ def tag_visit(draft: Draft, context: Context) -> DropReason | None:
     Reveals: which requests belong together, for as long as the hot tier lives; how long the visit has lasted
     """
     request, rules = draft.request, draft.rules
-    refusal = refuse_visit(draft)
+    refusal = refuse_visit(request.is_opted_out, draft.agent.bot, draft.matched.audience)
     if refusal:
         rules["visit"] = rules["step"] = rules["elapsed_s"] = refusal
         return None
     raw_parts = session_parts(request, draft.client.address, draft.site.session_cookies)
-    is_pageview = draft.matched.kind in PAGEVIEW_KINDS and draft.method == "GET" and draft.status < 400
-    draft.marked = context.tagger.mark(draft.site.name, raw_parts, request.time_s, is_pageview)
+    is_page = is_pageview(draft.matched.kind, draft.method, draft.status)
+    draft.marked = context.tagger.mark(draft.site.name, raw_parts, request.time_s, is_page)
     rules["visit"] = VISIT_RULES[raw_parts[0]]
     rules["step"] = "pages of the visit so far"
     rules["elapsed_s"] = "seconds since the visit began, lower bound of its bucket"
@@ -229,31 +227,12 @@ VISIT_RULES: Final = {
 }
 
 
-def refuse_visit(draft: Draft) -> str:
-    """Say why a request gets no visit; "" when it does.
-
-    Reveals: that there is no visit
-    """
-    if draft.request.is_opted_out:
-        return "none: the visitor opted out (Sec-GPC or DNT)"
-    if draft.agent.bot:
-        return "none: a robot"
-    if draft.matched.audience != "general":
-        return f"none: a {draft.matched.audience} page"
-    return ""
-
-
 def admit_route(draft: Draft, context: Context) -> DropReason | None:
     """Store the template, or the path itself if enough visits have shown it.
 
     Reveals: a template of the site's own, or a path that k visits shared
     """
-    matched = draft.matched
-    draft.route = matched.template
-    draft.rules["route"] = "a path that the site does not have" if matched.template == UNMATCHED else matched.rule
-    if matched.candidate is not None:
-        is_admitted = is_shared(draft, context, "route", matched.candidate)
-        draft.route = matched.candidate if is_admitted else matched.template
+    draft.route = admit(draft, context, "route", offer_route(draft.matched)) or UNLISTED
     return None
 
 
@@ -262,14 +241,7 @@ def admit_network(draft: Draft, context: Context) -> DropReason | None:
 
     Reveals: the /24 or the IPv6 /32 at most, shared by k visits
     """
-    if not context.stores_network:
-        draft.rules["network"] = "none: privacy.store_network is off"
-        return None
-    shared = [network for network in draft.client.networks if is_shared(draft, context, "network", network)]
-    if shared:
-        draft.network = shared[0]
-    else:
-        draft.rules["network"] = TOO_FEW
+    draft.network = admit(draft, context, "network", offer_network(draft.client.networks, context.stores_network))
     return None
 
 
@@ -278,48 +250,25 @@ def admit_origin(draft: Draft, context: Context) -> DropReason | None:
 
     Reveals: a listed or configured site, or a domain that k visits shared; a channel; likewise a campaign
     """
-    request, site, rules = draft.request, draft.site, draft.rules
+    request, site = draft.request, draft.site
     came_from = site.read_referrer(request.raw_referrer, request.raw_host)
-    campaign = parse_campaign(request.raw_target.partition("#")[0].partition("?")[2], site.campaigns)
+    campaign = parse_campaign(find_query(request.raw_target), site.campaigns)
     draft.channel = campaign.channel or came_from.channel
-    rules["channel"] = "from the campaign" if campaign.channel else "from the referrer"
-    rules["referrer"] = REFERRER_RULES.get(came_from.candidate, LISTED)
-    if came_from.known or is_shared(draft, context, "referrer", came_from.candidate):
-        draft.referrer = came_from.candidate
-    rules["campaign"] = "no campaign in the link"
-    if campaign.candidate:
-        rules["campaign"] = LISTED
-        is_kept = campaign.known or is_shared(draft, context, "campaign", campaign.candidate)
-        draft.campaign = campaign.candidate if is_kept else OTHER
+    draft.rules["channel"] = "from the campaign" if campaign.channel else "from the referrer"
+    draft.referrer = admit(draft, context, "referrer", offer_referrer(came_from)) or OTHER
+    draft.campaign = admit(draft, context, "campaign", offer_campaign(campaign))
     return None
 
 
-LISTED: Final = "on a shipped list or in the configuration"
-REFERRER_RULES: Final = {
-    DIRECT: "the request names none",
-    INTERNAL: "a page of the site itself",
-    OTHER: "not the name of a public site",
-}
-SHARED: Final = "shared by privacy.k visits of this epoch"
-TOO_FEW: Final = "not yet shared by privacy.k visits of this epoch"
-DETECTED: Final = "never: could identify somebody"
+def admit(draft: Draft, context: Context, column: str, offer: Offer) -> str | None:
+    """Choose what is stored of an open value, and count this visit for it.
 
-# Columns whose values come from the request's own words. Candidates for routes have passed the detectors already.
-NAMED_BY_VISITORS: Final = frozenset({"referrer", "campaign"})
-
-
-def is_shared(draft: Draft, context: Context, column: str, value: str) -> bool:
-    """Tell whether an open value may be written in clear, and count this visitor for it.
-
-    Reveals: whether k visits of the epoch have shown the value
+    Reveals: a value that k visits of the epoch have shown, or one that needs no admission
     """
-    if column in NAMED_BY_VISITORS and detect(value):
-        draft.rules[column] = DETECTED
-        return False
     visitor = draft.marked.visitor if draft.marked else None
-    is_admitted = context.admission.observe(draft.site.name, column, value, visitor)
-    draft.rules[column] = SHARED if is_admitted else TOO_FEW
-    return is_admitted
+    shared = find_shared(offer, context.admission, draft.site.name, column, visitor)
+    draft.rules[column] = SHARED if shared else offer.rule
+    return offer.choose(shared)
 
 
 STEPS: Final[tuple[Step, ...]] = (

@@ -25,18 +25,17 @@ NOW: Final = int(datetime(2026, 11, 21, 15, 20, tzinfo=UTC).timestamp())
 TODAY: Final = NOW // DAY_S * DAY_S
 YESTERDAY: Final = TODAY - DAY_S
 
-SITE: Final = "site=www"
-_TODAY: Final = f"{SITE}/date=2026-11-21"
-_YESTERDAY: Final = f"{SITE}/date=2026-11-20"
-SEALED: Final = f"hot/{_TODAY}/10.parquet"
-SEGMENT: Final = f"hot/{_TODAY}/15.open/5d1f0c2ab3e49876.parquet"
-HITS: Final = f"hits/{_YESTERDAY}/hits.parquet"
-DAILY: Final = f"daily/{_YESTERDAY}/daily.parquet"
-VOCABULARY: Final = f"vocabulary/{_TODAY}/vocabulary.parquet"
-EARLIER_VOCABULARY: Final = f"vocabulary/{_YESTERDAY}/vocabulary.parquet"
+SEALED: Final = "hot/site=www/date=2026-11-21/10.parquet"
+SEGMENT: Final = "hot/site=www/date=2026-11-21/15.open/5d1f0c2ab3e49876.parquet"
+HITS: Final = "hits/site=www/date=2026-11-20/hits.parquet"
+DAILY: Final = "daily/site=www/date=2026-11-20/daily.parquet"
+VOCABULARY: Final = "vocabulary/site=www/date=2026-11-21/vocabulary.parquet"
 LEDGER: Final = "ledger/ledger.jsonl"
 
-COLUMNS: Final[dict[str, tuple[Column, ...]]] = {**TIERS, "vocabulary": VOCABULARY_COLUMNS}
+COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
+    **{str(tier): columns for tier, columns in TIERS.items()},
+    "vocabulary": VOCABULARY_COLUMNS,
+}
 
 _PAGES: Final = (("/events", "page"), ("/search", "search"), ("/record/{id}", "item"), ("/hours", "page"))
 _WORDS: Final = (
@@ -74,18 +73,41 @@ PLAIN: Final = Style()
 def write_specimen(root: Path) -> None:
     """Write a clean store into a new folder."""
     root.mkdir(0o700)
-    write_rows(root, SEALED, _visit_rows(TODAY + 10 * HOUR_S, "morning", 12))
-    write_rows(root, SEGMENT, _visit_rows(TODAY + 15 * HOUR_S, "afternoon", 5))
-    write_rows(root, HITS, [_unlinked(row) for row in _visit_rows(YESTERDAY + 9 * HOUR_S, "yesterday", 12)])
-    write_rows(root, DAILY, _daily_rows())
-    for path in (VOCABULARY, EARLIER_VOCABULARY):
-        write_rows(root, path, [_word_row(*word) for word in _WORDS])
     ledger = Ledger(root / "ledger", YESTERDAY)
     ledger.append("started", {"version": "0.1.0", "settings_sha256": sha256(b"settings").hexdigest()}, YESTERDAY)
     ledger.append("rotated", {}, TODAY + 4 * HOUR_S)
-    ledger.append("settled", {"site": "www", "date": "2026-11-20", "rows": 60}, TODAY + 4 * HOUR_S)
-    ledger.append("sealed", {"file": SEALED}, TODAY + 11 * HOUR_S)
+    write_day(root, YESTERDAY)
+    write_hour(root, TODAY + 10 * HOUR_S)
+    write_rows(root, SEGMENT, visit_rows(TODAY + 15 * HOUR_S, 5))
     tidy(root)
+
+
+def write_hour(root: Path, time_s: int, visits: int = 12, *, is_journalled: bool = True) -> str:
+    """Write an hour as the store seals it, with the vocabulary of its day, and return its path."""
+    day, hour = divmod(time_s, DAY_S)
+    path = f"hot/{_day_path(day * DAY_S)}/{hour // HOUR_S:02}.parquet"
+    write_rows(root, path, visit_rows(time_s, visits))
+    write_vocabulary(root, time_s)
+    if is_journalled:
+        sign(root, "sealed", {"file": path})
+    tidy(root)
+    return path
+
+
+def write_day(root: Path, time_s: int, *, is_journalled: bool = True) -> None:
+    """Write a day as the store settles it."""
+    day = _day_path(time_s)
+    write_rows(root, f"hits/{day}/hits.parquet", [_unlinked(row) for row in visit_rows(time_s + 9 * HOUR_S, 12)])
+    write_rows(root, f"daily/{day}/daily.parquet", _daily_rows(time_s))
+    write_vocabulary(root, time_s)
+    if is_journalled:
+        sign(root, "settled", {"site": "www", "date": day.rpartition("=")[2], "rows": 60})
+    tidy(root)
+
+
+def write_vocabulary(root: Path, time_s: int) -> None:
+    """Write a day's vocabulary."""
+    write_rows(root, f"vocabulary/{_day_path(time_s)}/vocabulary.parquet", [_word_row(*word) for word in _WORDS])
 
 
 def write_rows(root: Path, path: str, rows: Sequence[Row], style: Style = PLAIN) -> None:
@@ -99,19 +121,21 @@ def write_rows(root: Path, path: str, rows: Sequence[Row], style: Style = PLAIN)
         table = table.sort_by([(name, "ascending") for name in table.column_names])
     for name, value in (style.unused or {}).items():
         at = table.column_names.index(name)
-        table = table.set_column(at, schema.field(name), _with_unused(table[name].combine_chunks(), value))
+        column = _with_unused(table[name].combine_chunks(), value)
+        table = table.set_column(at, schema.field(name).with_type(column.type), column)
     metadata = {"anonproxy.schema": str(SCHEMA_VERSION), "anonproxy.version": "0.1.0", "anonproxy.tier": tier}
     target = root / path
     target.parent.mkdir(0o700, parents=True, exist_ok=True)
     enumerated = [column.name for column in COLUMNS[tier] if column.world == "enumerated"]
-    pq.write_table(
-        table.replace_schema_metadata({**metadata, **(style.metadata or {})}),
+    with pq.ParquetWriter(
         target,
-        row_group_size=style.row_group_size,
+        table.schema,
         compression="zstd",
         write_statistics=enumerated if style.statistics is None else list(style.statistics),
         store_schema=False,
-    )
+    ) as writer:
+        writer.write_table(table, row_group_size=style.row_group_size)
+        writer.add_key_value_metadata({**metadata, **(style.metadata or {})})
 
 
 def read_rows(root: Path, path: str) -> list[Row]:
@@ -152,9 +176,9 @@ def tidy(root: Path) -> None:
             os.utime(path, (time_s, time_s))
 
 
-def sign_again(root: Path, event: str, details: Mapping[str, str | int]) -> None:
-    """Append an entry to the ledger with its own key, as who holds the machine could."""
-    Ledger(root / "ledger", NOW).append(event, details, NOW)
+def sign(root: Path, event: str, details: Mapping[str, str | int], time_s: int = NOW - HOUR_S) -> None:
+    """Append an entry to the ledger with its own key, as the store does, and as who holds the machine could."""
+    Ledger(root / "ledger", time_s).append(event, details, time_s)
     tidy(root)
 
 
@@ -164,20 +188,18 @@ def _with_unused(column: pa.Array, value: str) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(encoded.indices, pa.concat_arrays([encoded.dictionary, pa.array([value])]))
 
 
-def _visit_rows(time_s: int, name: str, visits: int) -> list[Row]:
+def visit_rows(time_s: int, visits: int) -> list[Row]:
     """Make visits of a few pages each, and a robot's requests."""
     rows = []
     for number in range(visits):
-        visit = int.from_bytes(sha256(f"{name} {number}".encode()).digest()[:8])
-        for step, (route, kind) in enumerate(_PAGES, 1):
-            rows.append(_row(time_s, route, kind, visit, step, 60 * (step > 1), ("203.0.113.0/24", None)[number % 2]))
-    robot = replace_row(_row(time_s, "/events", "page", None, None, None, "2001:db8::/32"), bot="search")
+        visit = int.from_bytes(sha256(f"{time_s} {number}".encode()).digest()[:8])
+        network = ("203.0.113.0/24", None)[number % 2]
+        rows += [
+            _row(time_s, route, kind, visit, step, 60 * (step > 1), network)
+            for step, (route, kind) in enumerate(_PAGES, 1)
+        ]
+    robot = {**_row(time_s, "/events", "page", None, None, None, "2001:db8::/32"), "bot": "search"}
     return [*rows, *([robot] * visits)]
-
-
-def replace_row(row: Row, **changes: Any) -> Row:
-    """Return a copy of a row with some values replaced."""
-    return {**row, **changes}
 
 
 def _row(
@@ -213,8 +235,8 @@ def _unlinked(row: Row) -> Row:
     return {column.name: row[column.name] for column in COLUMNS["hits"]}
 
 
-def _daily_rows() -> list[Row]:
-    date = datetime.fromtimestamp(YESTERDAY, UTC).date()
+def _daily_rows(time_s: int) -> list[Row]:
+    date = datetime.fromtimestamp(time_s, UTC).date()
     cells = (
         ("total", ""), *(("page", route) for route, _ in _PAGES), ("entry", "/events"), ("exit", "/hours"),
         ("kind", "page"), ("referrer", "google.com"), ("channel", "search"), ("country", "US"),
@@ -230,3 +252,7 @@ def _daily_rows() -> list[Row]:
 
 def _word_row(column: str, value: str, origin: str, visits: int | None) -> Row:
     return {"site": "www", "column": column, "value": value, "origin": origin, "visits": visits}
+
+
+def _day_path(time_s: int) -> str:
+    return f"site=www/date={datetime.fromtimestamp(time_s, UTC):%Y-%m-%d}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from anonproxy.model.columns import Tier as RowTier
 
@@ -27,19 +27,17 @@ _RANDOM: Final = r"[0-9a-f]{16}"
 _TEMPORARY: Final = r"(?P<temporary>\.tmp)?"
 
 # What may stand in a store, and nothing else.
-LAYOUT: Final[tuple[tuple[re.Pattern[str], Role], ...]] = tuple(
-    (re.compile(pattern, re.ASCII), role)
-    for pattern, role in (
-        (rf"(?P<tier>hot)/{_DAY}/{_HOUR}\.parquet{_TEMPORARY}", "sealed"),
-        (rf"(?P<tier>hot)/{_DAY}/{_HOUR}\.(open|closing)/{_RANDOM}\.parquet{_TEMPORARY}", "segment"),
-        (rf"(?P<tier>hot)/{_DAY}/{_HOUR}\.{_RANDOM}\.broken", "aside"),
-        (rf"(?P<tier>hits|daily|vocabulary)/{_DAY}/(?P=tier)\.parquet{_TEMPORARY}", "settled"),
-        (r"(?P<tier>ledger)/(ledger\.jsonl|public-key\.pem|signing-key\.pem)", "ledger"),
-        (rf"(?P<tier>hot)/{_DAY}/{_HOUR}\.(open|closing)", "folder"),
-        (rf"(?P<tier>hot|hits|daily|vocabulary)(/{_SITE}(/date=(?P<date>\d{{4}}-\d\d-\d\d))?)?", "folder"),
-        (r"(?P<tier>ledger)|\.", "folder"),
-    )
+_PATTERNS: Final[tuple[tuple[str, Role], ...]] = (
+    (rf"(?P<tier>hot)/{_DAY}/{_HOUR}\.parquet{_TEMPORARY}", "sealed"),
+    (rf"(?P<tier>hot)/{_DAY}/{_HOUR}\.(open|closing)/{_RANDOM}\.parquet{_TEMPORARY}", "segment"),
+    (rf"(?P<tier>hot)/{_DAY}/{_HOUR}\.{_RANDOM}\.broken", "aside"),
+    (rf"(?P<tier>hits|daily|vocabulary)/{_DAY}/(?P=tier)\.parquet{_TEMPORARY}", "settled"),
+    (r"(?P<tier>ledger)/(ledger\.jsonl|public-key\.pem|signing-key\.pem)", "ledger"),
+    (rf"(?P<tier>hot)/{_DAY}/{_HOUR}\.(open|closing)", "folder"),
+    (rf"(?P<tier>hot|hits|daily|vocabulary)(/{_SITE}(/date=(?P<date>\d{{4}}-\d\d-\d\d))?)?", "folder"),
+    (r"(?P<tier>ledger)|\.", "folder"),
 )
+LAYOUT: Final = tuple((re.compile(pattern, re.ASCII), role) for pattern, role in _PATTERNS)
 
 # What a name may look like to be repeated in a report: no digits that could count for something, nothing encoded.
 _HARMLESS: Final = re.compile(r"\.?[A-Za-z][A-Za-z_-]{0,23}(\.[A-Za-z]{1,8})?|\.", re.ASCII)
@@ -89,7 +87,7 @@ class Node:
     def shown(self) -> str:
         """Give the path as a report may repeat it: an undeclared name could itself be a leak."""
         if self.place:
-            return self.path
+            return "the store's folder" if self.path == "." else self.path
         parent, _, name = self.path.rpartition("/")
         folder = f"{parent}/" if parent and parse_place(parent, "folder") else "…/" if parent else ""
         return folder + (name if _HARMLESS.fullmatch(name) else f"(a name of {len(name)} characters)")
@@ -114,7 +112,7 @@ def parse_place(path: str, kind: Kind) -> Place | None:
             hour = named.get("hour")
             return Place(
                 role,
-                named.get("tier"),  # type: ignore[arg-type] - the pattern allows nothing else
+                cast(Tier | None, named.get("tier")),
                 named.get("site"),
                 day,
                 int(hour) if hour else None,

@@ -2,13 +2,14 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import click
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from anonproxy.audit.check import Verdict
@@ -17,14 +18,19 @@ from anonproxy.cli import EXIT_WRONG, options
 from anonproxy.clock import now
 from anonproxy.config import read_settings
 
-# Findings of one check that the terminal shows; --json has them all.
-SHOWN_FINDINGS: Final = 8
+# Findings and open questions of one check that the terminal shows; --json has them all.
+SHOWN_NOTES: Final = 8
 
-_SIGNS: Final = {
-    Verdict.PASS: ("✓", "green"),
-    Verdict.FAIL: ("✗", "bold red"),
-    Verdict.UNKNOWN: ("?", "yellow"),
-    Verdict.ERROR: ("!", "bold magenta"),
+# Claims and counts stand side by side from this width on.
+WIDE: Final = 112
+CLAIM_CHARS: Final = 62
+
+_SIGNS: Final = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNKNOWN: "?", Verdict.ERROR: "!"}
+_STYLES: Final = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "bold red",
+    Verdict.UNKNOWN: "yellow",
+    Verdict.ERROR: "bold magenta",
 }
 _CLOSINGS: Final = {
     Verdict.PASS: (
@@ -32,7 +38,7 @@ _CLOSINGS: Final = {
         "read, or when exactly anybody came."
     ),
     Verdict.FAIL: "In plain words: this store does not keep what it promises. What is wrong, and where, stands above.",
-    Verdict.UNKNOWN: "In plain words: nothing wrong was found, but not everything could be looked at, so this is no proof.",
+    Verdict.UNKNOWN: "In plain words: nothing wrong was found, but not everything could be told, so this is no proof.",
     Verdict.ERROR: "In plain words: the auditor failed its own test on this machine, so its answers prove nothing.",
 }
 
@@ -109,44 +115,44 @@ def print_report(console: Console, report: Report, elapsed_s: float) -> None:
     """Print a line for each check, its findings below, and what it all means."""
     console.print(f"[bold]Audit of {report.root}[/]")
     console.print(f"{report.file_count:,} files, {report.row_count:,} rows; limits: {report.limits}\n", style="dim")
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(ratio=3)
-    table.add_column(style="dim", ratio=2)
     for result in report.results:
-        sign, style = _SIGNS[result.verdict]
-        table.add_row(Text(sign, style=style), _render_claim(result), _render_counts(result))
-    console.print(table)
+        _print_result(console, result)
     console.print()
     console.print(_render_controls(report), style="dim")
     counts = {verdict: sum(result.verdict == verdict for result in report.results) for verdict in Verdict}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    console.print(f"[bold {_SIGNS[report.verdict][1].split()[-1]}]{told}[/] in {elapsed_s:.1f} s")
+    console.print(Text.assemble((told, _STYLES[report.verdict]), f" in {elapsed_s:.1f} s"))
     console.print(_CLOSINGS[report.verdict])
 
 
-def _render_claim(result: Result) -> Text:
-    text = Text(result.check.claim)
+def _print_result(console: Console, result: Result) -> None:
+    counts = ", ".join(f"{count:,} {what}" for what, count in result.outcome.looked_at.items())
+    sign = Text(_SIGNS[result.verdict], style=_STYLES[result.verdict])
+    gap = " " if console.width >= WIDE else "\n  "
+    claim = result.check.claim.ljust(CLAIM_CHARS) if console.width >= WIDE else result.check.claim
+    console.print(sign, Text.assemble(claim, gap, (counts, "dim")))
+    for line in _render_notes(result):
+        console.print(Padding(line, (0, 0, 0, 4)))
+
+
+def _render_notes(result: Result) -> Iterator[Text]:
+    findings, unknown = result.outcome.findings, result.outcome.unknown
     if result.verdict == Verdict.ERROR:
-        text.append("\nfailed on its own planted leak, or on a clean specimen", style="magenta")
-    findings = result.outcome.findings
-    for finding in findings[:SHOWN_FINDINGS]:
-        text.append(f"\n{finding.where}", style="red").append(f"\n  {finding.what}")
-    if len(findings) > SHOWN_FINDINGS:
-        text.append(f"\nand {len(findings) - SHOWN_FINDINGS:,} more: --json lists them all", style="dim")
-    for what in result.outcome.unknown[:SHOWN_FINDINGS]:
-        text.append(f"\ncan't tell: {what}", style="yellow")
-    return text
-
-
-def _render_counts(result: Result) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in result.outcome.looked_at.items())
+        yield Text("did not find its own planted leak, or found one in a clean specimen", style="magenta")
+    for finding in findings[:SHOWN_NOTES]:
+        yield Text.assemble((finding.where, "red"), f": {finding.what}")
+    if len(findings) > SHOWN_NOTES:
+        yield Text(f"and {len(findings) - SHOWN_NOTES:,} more; --json lists them all", style="dim")
+    for what in unknown[:SHOWN_NOTES]:
+        yield Text(what, style="yellow")
+    if len(unknown) > SHOWN_NOTES:
+        yield Text(f"and {len(unknown) - SHOWN_NOTES:,} more; --json lists them all", style="dim")
 
 
 def _render_controls(report: Report) -> str:
     proven = sum(result.control.is_passed for result in report.results)
     if proven == len(report.results):
-        return f"Each of the {proven} checks first found a leak that was planted for it, and passed a clean specimen."
+        return f"Each of the {proven} checks found its own planted leak first, and passed a clean specimen."
     return f"Only {proven} of the {len(report.results)} checks found the leak that was planted for them."
 
 

@@ -52,8 +52,8 @@ def command(
         return
     k = PrivacySettings().k if store_path else read_settings(options.find_config(config_path)).privacy.k
     period = parse_period(since, until, datetime.fromtimestamp(now(), UTC).date())
-    store = open_store(options.find_store(store_path, config_path))
-    reports = [run_report(store, name, period, site, k) for name in names or OVERVIEW]
+    with open_store(options.find_store(store_path, config_path), k).connect() as connection:
+        reports = [run_report(connection, name, period, site, k) for name in names or OVERVIEW]
     if form == "csv":
         click.echo(tables.render_csv(reports), nl=False)
     elif form == "json":

@@ -52,15 +52,12 @@ def render_table(report: Report, limit: int) -> RenderableType:
     if len(report.rows) > limit:
         table.caption = f"{len(report.rows) - limit} more rows: --limit {len(report.rows)}, or --format csv"
         table.caption_justify = "left"
-    if not report.rows:
-        table.caption = "Nothing in this period."
-        table.caption_justify = "left"
     return table
 
 
 def render_figures(report: Report) -> RenderableType:
     """Draw a report of one row as a strip of figures."""
-    strip = Table(box=box.ROUNDED, show_header=True, header_style="dim", padding=(0, 2))
+    strip = Table(box=box.ROUNDED, show_header=True, header_style="dim", padding=(0, 1))
     row = report.rows[0] if report.rows else ()
     for name in report.columns:
         strip.add_column(_LABELS.get(name, name.replace("_", " ")), justify="center")
@@ -83,15 +80,22 @@ def render_sparkline(values: Sequence[float]) -> str:
 
 
 def print_reports(console: Console, reports: Sequence[Report], limit: int) -> None:
-    """Print reports one after the other: figures as strips, everything else as tables."""
+    """Print reports one after the other: figures as strips, everything else as tables, empty ones by name."""
     for report in reports:
-        console.print(render_figures(report) if report.name == "overview" else render_table(report, limit))
+        if report.name == "overview":
+            console.print(render_figures(report))
+        elif report.rows:
+            console.print(render_table(report, limit))
+    empty = [report.title for report in reports if not report.rows]
+    if empty:
+        console.print(f"[dim]Nothing in this period for: {'; '.join(empty)}.[/]")
 
 
 _LABELS: Final = {
-    "pages_per_visit": "pages per visit",
+    "pages_per_visit": "per visit",
     "bounce_percent": "bounces",
-    "seconds_per_visit": "time per visit",
+    "seconds_per_visit": "duration",
+    "robot_requests": "by robots",
 }
 
 

@@ -131,10 +131,12 @@ class Recorder:
             seal(self._root, int(self._clock()), self._journal)
 
     def _settle(self) -> None:
-        settle(self._root, int(self._clock()), self._settings.store, self._settings.privacy.k, self._journal)
+        with self._disk:
+            settle(self._root, int(self._clock()), self._settings.store, self._settings.privacy.k, self._journal)
 
     def _purge(self) -> None:
-        purge(self._root, int(self._clock()), self._settings.store, self._settings.privacy.k, self._journal)
+        with self._disk:
+            purge(self._root, int(self._clock()), self._settings.store, self._settings.privacy.k, self._journal)
 
     def _attempt(self, failure: str, act: Callable[[], None]) -> None:
         """Do something that a broken disk may prevent; it is counted, and tried again the next time."""

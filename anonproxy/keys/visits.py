@@ -51,9 +51,17 @@ class Visits:
 
         Units:   time_s in unix seconds; elapsed_s in whole seconds, for the caller to make coarse
         """
+        session = self.tag(site, raw_parts)
+        return None if session is None else self.mark_tagged(session, time_s, is_pageview)
+
+    def tag(self, site: str, raw_parts: tuple[bytes, ...]) -> bytes | None:
+        """Hash a session, or return None when there is no key; a log is tagged once a session and not once a line."""
+        return tag_session(self._ring.tag_key, (site.encode(), *raw_parts)) if self._ring.is_live else None
+
+    def mark_tagged(self, session: bytes, time_s: float, is_pageview: bool) -> VisitMark | None:
+        """Place a request of a tagged session in its visit, as `mark` does."""
         if not self._ring.is_live or time_s >= self._ring.destroy_after:
             return None
-        session = tag_session(self._ring.tag_key, (site.encode(), *raw_parts))
         visit = self._live.pop(session, None)
         if visit is None or not self._goes_on(visit, time_s):
             visit = LiveVisit(tag_visit(self._ring.visit_key, session, time_s), time_s, time_s)

@@ -41,8 +41,9 @@ class Dropped:
 
 
 class VisitMark(NamedTuple):
-    """Where a request stands in its visit. The number says nothing once its key is destroyed."""
+    """Where a request stands in its visit. The numbers say nothing once their key is destroyed."""
 
     visit: int
     step: int
     elapsed_s: int
+    visitor: int  # the same for all visits of a session: never stored, only counted, so that one person is no crowd

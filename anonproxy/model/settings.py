@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from anonproxy.model.vocabularies import LANGUAGES, REMOTE
+from anonproxy.model.vocabularies import LANGUAGES, PRESETS, REMOTE
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -64,8 +64,10 @@ def _check_host(text: str) -> str:
 
 
 def _check_route(text: str) -> str:
-    if not re.fullmatch(r"/([^/?#{}*\s]+|\{[a-z_]+\})?(/([^/?#{}*\s]+|\{[a-z_]+\}))*(/\*\*)?|/\*\*", text):
-        raise ValueError('not a route; write segments, {name} for any one, /** for any rest, like "/events/{event}"')
+    if not re.fullmatch(r"/(\*\*)?|(/[^/?#{}*\s]*(\{[a-z_]+\}[^/?#{}*\s]*)?)+(/\*\*)?", text):
+        raise ValueError(
+            'not a route; write segments, {name} for one or a part of it, /** for any rest, like "/events/{event}"'
+        )
     return text
 
 
@@ -84,9 +86,16 @@ def _check_language(text: str) -> str:
     return text
 
 
+def _check_preset(text: str) -> str:
+    if text not in PRESETS:
+        raise ValueError(f"no such preset; there are: {', '.join(PRESETS)}")
+    return text
+
+
 NetworkField = Annotated[Network, BeforeValidator(_parse_network), PlainSerializer(str)]
 Listen = Annotated[str, AfterValidator(_check_listen)]
 Name = Annotated[str, AfterValidator(_check_name)]
+Preset = Annotated[str, AfterValidator(_check_preset)]
 Host = Annotated[str, AfterValidator(_check_host)]
 RoutePattern = Annotated[str, AfterValidator(_check_route)]
 Upstream = Annotated[str, AfterValidator(_check_upstream)]
@@ -159,10 +168,25 @@ class SiteSettings(_Section):
     hosts: tuple[Host, ...] = Field((), description='Host names of the site; empty or "*" for any')
     upstream: Upstream = Field(description="Where the site itself answers")
     session_cookies: tuple[str, ...] = Field(
-        ("PHPSESSID", "JSESSIONID", "ASP.NET_SessionId", "CGISESSID", "SESS", "sessionid", "connect.sid"),
-        description="Cookies that hold a session; hashed in memory, never stored",
+        (
+            "PHPSESSID",
+            "JSESSIONID",
+            "ASP.NET_SessionId",
+            "CGISESSID",
+            "VUFIND_SESSION",
+            "aspen_session",
+            "III_SESSION_ID",
+            "sessionid",
+            "connect.sid",
+            "laravel_session",
+            "SSESS*",
+            "SESS*",
+            "ASPSESSIONID*",
+            "wordpress_logged_in_*",
+        ),
+        description="Cookies that hold a session, * standing for a hash; used in memory, never stored",
     )
-    presets: tuple[Name, ...] = Field((), description='Library systems whose pages are known, like "koha"')
+    presets: tuple[Preset, ...] = Field((), description='Library systems whose pages are known, like "koha"')
     routes: tuple[RouteSettings, ...] = Field((), description="Page types of your own")
     sitemap: str = Field("/sitemap.xml", description='Path of the sitemap to learn routes from; "" for none')
     sensitive: tuple[RoutePattern, ...] = Field(

@@ -18,8 +18,16 @@ DIRECT: Final = "(direct)"
 METHODS: Final = ("GET", "HEAD", "POST", "OTHER")
 
 KINDS: Final = ("page", "search", "item", "account", "download", "asset", "api", "feed", "other")
+# Library systems whose pages are known; their rules are data in anonymize/data/presets.
+PRESETS: Final = (
+    "aspen", "bibliocommons", "drupal", "encore", "evergreen", "ezproxy", "koha", "libcal", "libguides", "overdrive",
+    "polaris", "sierra", "vufind", "wordpress",
+)  # fmt: skip
+
 # What a person looks at; the rest of the kinds load by themselves.
 PAGEVIEW_KINDS: Final = frozenset({"page", "search", "item", "account", "download"})
+# A page was shown, or shown again from the visitor's cache. A redirect shows nothing, and a part (206) is one of many.
+PAGEVIEW_STATUSES: Final = frozenset({200, 203, 304})
 
 CHANNELS: Final = ("direct", "internal", "search", "social", "ai", "email", "campaign", "other")
 

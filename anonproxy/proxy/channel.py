@@ -83,15 +83,12 @@ class Receiver:
         self._workers = counters.workers
         self._row = counters.writer
 
-    def receive(self) -> RawRequest | None:
-        """Return the next request, or None when the channel's time-out passes without one.
+    def receive(self) -> RawRequest:
+        """Wait for the next request and return it.
 
-        Raises: EOFError when nobody can send any more
+        Raises: EOFError when nobody can send any more, and everything that was sent has been received
         """
-        try:
-            message = self._channel.recv(MAX_MESSAGE_BYTES)
-        except (TimeoutError, BlockingIOError):
-            return None
+        message = self._channel.recv(MAX_MESSAGE_BYTES)
         if not message:
             raise EOFError("the other end is closed")
         worker, number, request = decode_request(message)

@@ -4,10 +4,12 @@ import json
 import signal
 import sys
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Final, Self
 
 from anonproxy.model.settings import Settings
 from anonproxy.proxy import quiet
+
+EXIT_OPERATOR: Final = 2  # of a child that can't work with these settings, and has said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,10 @@ class Assignment:
 
 
 def begin_child() -> Assignment:
-    """Fall silent, follow the supervisor, and return what it wants done."""
+    """Fall silent, and return what the supervisor wants done."""
     quiet.silence()
     quiet.harden()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    assignment = Assignment.from_json(sys.stdin.buffer.read())
-    quiet.follow_parent(assignment.parent)
-    return assignment
+    return Assignment.from_json(sys.stdin.buffer.read())

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+import h11
+from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
@@ -17,6 +20,14 @@ from anonproxy.proxy.pages import render_page
 MAX_HEAD_BYTES: Final = 32 * 1024
 # What a request line may begin with: a method is a token (RFC 9110 section 5.6.2).
 _STARTS: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+class WithoutTrailers(ChunkedReader):
+    """Reads a chunked body to its end, and forgets the trailers that may follow it."""
+
+    def __call__(self, buf: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
+        event = super().__call__(buf)
+        return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
 
 
 class Front(Http1Server):
@@ -51,6 +62,12 @@ class Front(Http1Server):
                 yield command
         if self.state == self.read_headers and len(self.buf) > MAX_HEAD_BYTES:
             yield from self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Read a request's body; trailers are left out (RFC 9110 section 6.5.1), as mitmproxy can't carry them."""
+        if type(self.body_reader) is ChunkedReader:  # it has read nothing yet
+            self.body_reader = WithoutTrailers()
+        yield from super().read_body(event)
 
     def _is_promising(self) -> bool:
         """Skip blank lines (RFC 9112 section 2.2), and tell whether the rest may become a request."""

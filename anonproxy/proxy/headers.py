@@ -1,7 +1,10 @@
 """What the headers say of a visitor: read for the record, and kept from the site."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
+
+from anonproxy.anonymize.address import mask_address, parse_client
+from anonproxy.model.settings import Settings
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -32,7 +35,13 @@ ADDRESS_HEADERS: Final = frozenset(
 CONNECTION_HEADERS: Final = frozenset(
     b"x-forwarded-proto x-forwarded-host x-forwarded-port x-forwarded-scheme x-forwarded-ssl front-end-https".split()
 )
-_DROPPED: Final = {True: ADDRESS_HEADERS, False: ADDRESS_HEADERS | CONNECTION_HEADERS}
+# What is meant for us and not for the site (RFC 9110 section 7.6.1): trailers, which mitmproxy can't carry, are not
+# asked for; a change to HTTP/2 would take what follows past the record; a proxy's password is not the site's.
+HOP_HEADERS: Final = frozenset(b"te keep-alive proxy-connection proxy-authorization http2-settings".split())
+_DROPPED: Final = {
+    True: ADDRESS_HEADERS | HOP_HEADERS,
+    False: ADDRESS_HEADERS | HOP_HEADERS | CONNECTION_HEADERS,
+}
 
 # The headers that the record reads, and what joins the lines of one that is repeated.
 _READ: Final = {
@@ -59,9 +68,16 @@ def read_headers(fields: Fields) -> dict[bytes, str]:
 
 
 def mask_headers(fields: Fields, *, is_peer_trusted: bool) -> Fields:
-    """Return the headers without any address of the visitor, and without a stranger's word about the connection."""
+    """Return the headers without any address of the visitor, and without a stranger's word about the connection.
+
+    Of the protocols that a visitor may want to change to, only a WebSocket is passed on.
+    """
     dropped = _DROPPED[is_peer_trusted]
-    return tuple(field for field in fields if field[0].lower() not in dropped)
+    return tuple(
+        (name, value)
+        for name, value in fields
+        if (key := name.lower()) not in dropped and (key != b"upgrade" or value.lower() == b"websocket")
+    )
 
 
 def add_headers(fields: Fields, additions: Iterable[tuple[bytes, bytes]]) -> Fields:
@@ -71,6 +87,20 @@ def add_headers(fields: Fields, additions: Iterable[tuple[bytes, bytes]]) -> Fie
     """
     names = {name.lower() for name, _ in fields}
     return (*fields, *(field for field in additions if field[0].lower() not in names))
+
+
+def describe_visitor(
+    settings: Settings, raw_host: str, raw_client: str, *, is_tls: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what the site may know of the connection, and of the visitor as far as the settings allow.
+
+    Reveals: to the site, nothing of the address, or its network
+    """
+    yield b"X-Forwarded-Proto", b"https" if is_tls else b"http"
+    yield b"X-Forwarded-Host", raw_host.encode("utf-8", "surrogateescape")
+    if settings.proxy.forward_client == "truncated" and (address := parse_client(raw_client)):
+        network = mask_address(address, settings.privacy.ipv4_prefix, settings.privacy.ipv6_prefix)[0]
+        yield b"X-Forwarded-For", network.partition("/")[0].encode()
 
 
 def is_private(cache_control: str) -> bool:

@@ -1,7 +1,7 @@
 """The same addon for a stock mitmdump, which then needs no `anonproxy run`.
 
     mitmdump --mode reverse:http://127.0.0.1:8000 -p 8080 --set anonproxy_config=anonproxy.toml \\
-        -s "$(python -m anonproxy.proxy.mitmdump)"
+        -s "$(anonproxy run --script)"
 
 The keys then live in the process that serves. Health, metrics and several workers are what `anonproxy run` adds.
 """
@@ -21,8 +21,9 @@ from anonproxy.ingest.recorder import Recorder
 from anonproxy.model.errors import OperatorError
 from anonproxy.proxy import quiet
 from anonproxy.proxy.addon import OPTIONS, AnonproxyAddon
+from anonproxy.proxy.child import EXIT_OPERATOR
 from anonproxy.proxy.say import Say, say
-from anonproxy.proxy.writer import EXIT_OPERATOR, Recording
+from anonproxy.proxy.writer import Recording
 
 CONFIG_OPTION: Final = "anonproxy_config"
 
@@ -102,6 +103,3 @@ def _refusing() -> Iterator[None]:
 
 
 addons = [Mitmdump()]
-
-if __name__ == "__main__":
-    print(__file__)  # noqa: T201 - what `mitmdump -s` wants to be told

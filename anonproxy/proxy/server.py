@@ -9,16 +9,14 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
-import anonproxy
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.settings import Settings
 from anonproxy.proxy import quiet
 from anonproxy.proxy.admin import MAX_HEAD_BYTES, handle_admin, is_ready
 from anonproxy.proxy.channel import open_channel
-from anonproxy.proxy.child import Assignment
+from anonproxy.proxy.child import EXIT_OPERATOR, Assignment
 from anonproxy.proxy.counters import Counters
 from anonproxy.proxy.say import Say, count_noun, say
 from anonproxy.proxy.sites import parse_upstream
@@ -26,8 +24,9 @@ from anonproxy.proxy.sites import parse_upstream
 WRITER: Final = "anonproxy.proxy.writer"
 WORKER: Final = "anonproxy.proxy.worker"
 
-# -O drops mitmproxy's type checks of every event, about a fifth of a request's work.
-FLAGS: Final[dict[str, tuple[str, ...]]] = {WRITER: (), WORKER: ("-O",)}
+# -P: the working directory is nobody's package. -O drops mitmproxy's type checks of every event, about a fifth of a
+# request's work.
+FLAGS: Final[dict[str, tuple[str, ...]]] = {WRITER: ("-P",), WORKER: ("-P", "-O")}
 # Debug switches that print traffic, and those that write TLS secrets to a file.
 TALKATIVE: Final = frozenset(
     {
@@ -135,6 +134,7 @@ class Supervisor:
         for listener in self._listeners:
             listener.close()
         await self._stop([(role, keepers[role]) for role in workers])
+        self._sending.close()  # by which the writer knows that nothing more will come
         await self._stop([(writer, keepers[writer])])
         admin.close()
         say(
@@ -143,7 +143,7 @@ class Supervisor:
             written=self._counters.total("written"),
             dropped=sum(self._counters.dropped().values()),
         )
-        return 2 if self._refused else 0
+        return EXIT_OPERATOR if self._refused else 0
 
     def _roles(self) -> list[Role]:
         sending, receiving = self._sending.fileno(), self._receiving.fileno()
@@ -157,25 +157,35 @@ class Supervisor:
     async def _keep(self, role: Role) -> None:
         """Run a child, and run it again whenever it ends, until everything stops."""
         loop = asyncio.get_running_loop()
+        is_writer = role.module == WRITER
+        row = self._counters.writer if is_writer else self._counters.workers[role.assignment.index]
         failures = 0
-        row = self._counters.writer if role.module == WRITER else self._counters.workers[role.assignment.index]
         while not self._stopping.is_set():
             started_s = loop.time()
-            child = self._children[role] = await start_child(role)
-            status = await child.wait()
+            status = await self._run_once(role)
             was_ready, row["ready"] = row["ready"], 0
             if self._stopping.is_set():
                 return
-            if role.module == WRITER and status == 2 and not was_ready and not failures:
+            if is_writer and status == EXIT_OPERATOR and not was_ready and not failures:
                 self._refused = True
                 self._stopping.set()
                 return
             failures = 0 if loop.time() - started_s > STEADY_S else failures
             pause_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
-            sentence = Say.WRITER_ENDED if role.module == WRITER else Say.WORKER_ENDED
+            sentence = Say.WRITER_ENDED if is_writer else Say.WORKER_ENDED
             say(sentence, index=role.assignment.index + 1, status=status, seconds=pause_s)
             await self._pause(pause_s)
+
+    async def _run_once(self, role: Role) -> int:
+        """Run a child to its end; return its exit status."""
+        try:
+            child = self._children[role] = await start_child(role)
+        except OSError as error:  # no process or no memory to be had just now
+            return error.errno or 1
+        if self._stopping.is_set():  # it came too late to be told with the others
+            child.terminate()
+        return await child.wait()
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -233,10 +243,8 @@ async def start_child(role: Role) -> asyncio.subprocess.Process:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of a child: the same package, and no switch that makes Python or OpenSSL talk."""
-    package_root = str(Path(anonproxy.__file__).parents[1])
-    kept = {name: value for name, value in os.environ.items() if name not in TALKATIVE}
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, (package_root, kept.get("PYTHONPATH"))))}
+    """Return the environment without the switches that make Python or OpenSSL talk."""
+    return {name: value for name, value in os.environ.items() if name not in TALKATIVE}
 
 
 def run_proxy(settings: Settings) -> int:

@@ -6,6 +6,7 @@ import signal
 import socket
 from typing import Final
 
+from anonproxy.proxy import quiet
 from anonproxy.proxy.addon import AnonproxyAddon
 from anonproxy.proxy.channel import Sender
 from anonproxy.proxy.child import Assignment, begin_child
@@ -28,7 +29,7 @@ async def serve(assignment: Assignment, row: Row, addon: AnonproxyAddon) -> None
     row["ready"] = 0
     master.stop_accepting()
     end_s = loop.time() + assignment.settings.proxy.drain_s
-    while addon.unfinished and loop.time() < end_s:
+    while addon.records.unfinished and loop.time() < end_s:
         await asyncio.sleep(DRAIN_STEP_S)
     addon.done()
 
@@ -44,6 +45,7 @@ def repair_counts(row: Row) -> None:
 def main() -> None:
     """Run as a child of the supervisor."""
     assignment = begin_child()
+    quiet.follow_parent(assignment.parent)
     counters = Counters(assignment.counters_fd, assignment.settings.proxy.workers + 1)
     row = counters.workers[assignment.index]
     repair_counts(row)

@@ -1,26 +1,23 @@
 """The writer: the one process that holds keys and writes. It takes raw requests from the workers and records them."""
 
+import contextlib
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Final, Protocol
 
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.ingest.recorder import PENDING, WRITTEN, Recorder
 from anonproxy.model.errors import OperatorError
 from anonproxy.proxy.channel import Receiver
-from anonproxy.proxy.child import begin_child
+from anonproxy.proxy.child import EXIT_OPERATOR, begin_child
 from anonproxy.proxy.counters import NAMES, Counters, Row
 
 TICK_S: Final = 0.25
 # Sealing is due once an hour, settling and purging once a day: a few looks an hour are enough.
 HOUSEKEEPING_S: Final = 300.0
-# How long the receiver waits before it looks whether it should stop.
-PATIENCE_S: Final = 0.2
-EXIT_OPERATOR: Final = 2
 
 
 class RequestRecorder(Protocol):
@@ -95,28 +92,23 @@ def repair_counts(row: Row, seen: int) -> None:
     row["dropped_writer_down"] += max(0, seen - known)
 
 
-def receive_until(stopping: threading.Event, receiver: Receiver, record: Callable[[RawRequest], None]) -> None:
-    """Record what comes; once stopping, what is still there."""
-    try:
-        while (request := receiver.receive()) is not None or not stopping.is_set():
-            if request is not None:
-                record(request)
-    except EOFError:  # supervisor and workers are gone
-        return
+def record_all(receiver: Receiver, record: Callable[[RawRequest], None]) -> None:
+    """Record what comes until nobody can send any more: the workers are gone, and the supervisor stops."""
+    with contextlib.suppress(EOFError):
+        while True:
+            record(receiver.receive())
 
 
 def main() -> None:
-    """Run as a child of the supervisor."""
+    """Run as a child of the supervisor.
+
+    It ends when its channel does, and not by SIGTERM, which reaches a whole service at once: the workers may still be
+    finishing requests that want to be recorded.
+    """
     assignment = begin_child()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     counters = Counters(assignment.counters_fd, assignment.settings.proxy.workers + 1)
     channel = socket.socket(fileno=assignment.channel_fd)
-    channel.settimeout(PATIENCE_S)
-    stopping = threading.Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
     try:
         recorder = Recorder(assignment.settings)
     except OperatorError as error:
@@ -125,7 +117,7 @@ def main() -> None:
     recording = Recording(recorder, Publisher(recorder, counters))
     recording.start()
     counters.writer["ready"] = 1
-    receive_until(stopping, Receiver(channel, counters), recording.record)
+    record_all(Receiver(channel, counters), recording.record)
     counters.writer["ready"] = 0
     recording.close()
 

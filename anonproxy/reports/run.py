@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
-from typing import Final, Protocol
+from typing import Final
 
 import duckdb
 
@@ -35,12 +35,6 @@ class Report:
     rows: tuple[tuple[Value, ...], ...]
 
 
-class Connectable(Protocol):
-    """What a report needs of a store."""
-
-    def connect(self) -> duckdb.DuckDBPyConnection: ...
-
-
 def report_names() -> tuple[str, ...]:
     """Return the names of all reports: those of the .sql files here."""
     return tuple(
@@ -60,17 +54,16 @@ def read_report(name: str) -> tuple[str, str]:
     return sql.splitlines()[0].removeprefix("-- "), sql
 
 
-def run_report(store: Connectable, name: str, period: Period, site: str | None, k: int) -> Report:
-    """Run one report.
+def run_report(connection: duckdb.DuckDBPyConnection, name: str, period: Period, site: str | None, k: int) -> Report:
+    """Run one report on a connection that has the view `daily`.
 
     Reveals: values that at least k visits of one day shared, the rest as `(other)`
     Raises:  OperatorError when there is no such report
     """
     title, sql = read_report(name)
-    with store.connect() as connection:
-        result = connection.execute(sql, {"since": period.since, "until": period.until, "site": site})
-        columns = tuple(column[0] for column in result.description)
-        rows = [tuple(row) for row in result.fetchall()]
+    result = connection.execute(sql, {"since": period.since, "until": period.until, "site": site})
+    columns = tuple(column[0] for column in result.description)
+    rows = [tuple(row) for row in result.fetchall()]
     return Report(name, title, columns, tuple(fold_small_rows(columns, rows, k)))
 
 

@@ -90,8 +90,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def hide_times(root: Path, folder: Path, time_s: int) -> None:
-    """Set the times of a folder and of those above it, up to the store's own."""
-    for each in (folder, *folder.parents):
-        os.utime(each, (time_s, time_s))
-        if each == root:
-            return
+    """Set the times of a folder and of those above it, but for the store's own, which may belong to somebody else."""
+    while folder != root:
+        os.utime(folder, (time_s, time_s))
+        folder = folder.parent

@@ -39,7 +39,7 @@ counted AS (
             CASE WHEN people.is_pageview THEN people.route END AS page,
             people.kind,
             coalesce(visits.referrer, nullif(people.referrer, '(internal)'), '(other)') AS referrer,
-            coalesce(visits.channel, nullif(people.channel, 'internal'), 'other') AS channel,
+            coalesce(visits.channel, nullif(people.channel, 'internal'), '(other)') AS channel,
             coalesce(visits.campaign, people.campaign) AS campaign,
             people.country,
             people.network_class,

@@ -55,8 +55,10 @@ def expire(day: Day, kind: Kind, k: int, journal: Journal, *, dry_run: bool) -> 
 
     Raises: OSError
     """
-    is_unsettled = kind == "hot" and day.is_live
-    if is_unsettled and not dry_run:
+    if kind == "hot" and day.is_live:
+        if dry_run:
+            journal("settled", {"site": day.site, "date": str(day.date)})
+            return
         try:
             settle_day(day, k, journal)
         except (OSError, duckdb.Error, pa.ArrowException):

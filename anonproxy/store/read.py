@@ -48,6 +48,7 @@ class Store:
         Raises: StoreError when it was written by a newer version, or can't be read
         """
         for _ in range(_ATTEMPTS):
+            self.unreadable.clear()
             try:
                 before = read_snapshot(self.root)
                 hot = self._read_hot(before.hot)

@@ -8,7 +8,8 @@
 Each step is on disk before the next. Killed between 1 and 2, the merged file is discarded, and it begins anew; between
 2 and 3, it goes on with 3; between 3 and 4, with 4. The bytes of the result depend on the rows alone, so hours may be
 merged early, and again when rows come late: an hour that is still open is merged too once it has many segments, which
-show what arrived together.
+show what arrived together. Where times are stored as days, all rows stand at hour 00; what comes after one o'clock is
+late for it, and joins it each time.
 """
 
 import os

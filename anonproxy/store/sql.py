@@ -8,7 +8,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from anonproxy.model.vocabularies import PAGEVIEW_KINDS
+from anonproxy.model.vocabularies import PAGEVIEW_KINDS, PAGEVIEW_STATUSES
 
 _CONFIG: Final[dict[str, Any]] = {
     "temp_directory": "",  # nothing is spilled to a disk, whatever a query needs
@@ -23,9 +23,10 @@ def connect(hot_rows: pa.Table) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config=_CONFIG)
     connection.execute("SET TimeZone = 'UTC'")
     kinds = ", ".join(f"'{kind}'" for kind in sorted(PAGEVIEW_KINDS))
+    statuses = ", ".join(map(str, sorted(PAGEVIEW_STATUSES)))
     connection.execute(
         "CREATE MACRO is_pageview(method, status, kind) AS "  # a page that a person was shown
-        f"method = 'GET' AND status < 400 AND kind IN ({kinds})"
+        f"method = 'GET' AND status IN ({statuses}) AND kind IN ({kinds})"
     )
     connection.register("hot_rows", hot_rows)
     connection.execute(read_sql("views"))

@@ -5,20 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonproxy.anonymize.presets import PRESET_NAMES
 from anonproxy.anonymize.route import EVERYWHERE, MAX_LEARNED, Route, Routes, RouteTable, guess_kind
-from anonproxy.model.settings import SiteSettings
+from anonproxy.model.settings import RouteSettings, SiteSettings
 from anonproxy.model.vocabularies import KINDS, REDACTED, UNLISTED, UNMATCHED, Origin
+from anonproxy.model.vocabularies import PRESETS as PRESET_NAMES
 
 
 def make_routes(*routes: tuple[str, str], learned: tuple[str, ...] = (), **settings: Any) -> Routes:
-    site = SiteSettings(
-        name="www",
-        upstream="http://127.0.0.1:8000",
-        routes=tuple({"path": path, "kind": kind} for path, kind in routes),  # type: ignore[arg-type]  # pydantic reads it
-        **settings,
-    )
-    built = Routes(site)
+    """Build the routes of a site from (path, kind) pairs, learned paths and other settings."""
+    given = tuple(RouteSettings.model_validate({"path": path, "kind": kind}) for path, kind in routes)
+    built = Routes(SiteSettings(name="www", upstream="http://127.0.0.1:8000", routes=given, **settings))
     built.learn(learned)
     return built
 
@@ -73,9 +69,9 @@ JUDGED = [
     ("/exhibits/q%75ilts", "page", "candidate", "/exhibits/quilts"),
     ("/exhibits/Patchwork", "page", "candidate", "/exhibits/Patchwork"),
     ("/minutes/2026-10-board.pdf", "download", "candidate", "/minutes/2026-10-board.pdf"),
-    ("/search", "search", "candidate", "/search"),
+    ("/results", "search", "candidate", "/results"),
     ("/catalog/search", "search", "candidate", "/catalog/search"),
-    ("/search/eviction", "search", "search term in the path", None),
+    ("/results/eviction", "search", "search term in the path", None),
     ("/find/a/lawyer", "search", "search term in the path", None),
     ("/api/hours", "api", "candidate", "/api/hours"),
     ("/news/feed", "feed", "candidate", "/news/feed"),
@@ -132,7 +128,7 @@ STATUSES = [
 
 @pytest.mark.parametrize(("status", "known", "unknown", "is_candidate"), STATUSES)
 def test_what_an_answer_changes(status: int, known: str, unknown: str, is_candidate: bool) -> None:
-    """Errors of the server show by page; a page that the site denies is unmatched; only an answered page is a candidate."""
+    """Errors of the server show by page, what the site denies is unmatched, only an answered page is a candidate."""
     assert SITE.match("/record/1", status, is_private=False).template == known
     found = SITE.match("/exhibits/quilts", status, is_private=False)
     assert (found.template, found.candidate is not None) == (unknown, is_candidate)
@@ -248,9 +244,7 @@ def test_only_templates_and_placeholders_come_out(target: str, status: int, is_p
 @given(st.text(max_size=100), st.text(max_size=100))
 def test_a_query_changes_nothing_but_the_rule(one: str, other: str) -> None:
     """Two requests that differ in the query alone get the same candidate."""
-    found = {
-        SITE.match(f"/exhibits/quilts?{query.replace('#', '')}", 200, is_private=False) for query in (one, other)
-    }
+    found = {SITE.match(f"/exhibits/quilts?{query.replace('#', '')}", 200, is_private=False) for query in (one, other)}
     assert len(found) == 1
 
 
@@ -266,6 +260,11 @@ def test_a_query_changes_nothing_but_the_rule(one: str, other: str) -> None:
         (("events.ics",), "download"),
         (("logo.svg",), "asset"),
         (("signin.aspx",), "account"),
+        (("forgot_password",), "account"),
+        (("oauth2", "callback"), "account"),
+        (("search~s1", "x"), "search"),
+        (("research",), "page"),
+        (("u.s.-citizenship",), "page"),
     ],
 )
 def test_kinds_by_word_and_extension(path: tuple[str, ...], kind: str) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from anonproxy.anonymize.context import Context, fold_host
 from anonproxy.anonymize.place import CountryLookup, load_bundled_country
 from anonproxy.anonymize.request import RawRequest
-from anonproxy.anonymize.steps import MAX_RAW_CHARS, anonymize, build_context
+from anonproxy.anonymize.rules import MAX_RAW_CHARS
+from anonproxy.anonymize.steps import anonymize, build_context
 from anonproxy.keys.ring import KeyRing
 from anonproxy.keys.visits import Visits
 from anonproxy.model.hit import Dropped, Hit, VisitMark

@@ -110,4 +110,5 @@ def _routes(proxy: ProxyProcess) -> set[str]:
     if not list(proxy.store.glob("hot/**/*.parquet")):
         return set()
     with duckdb.connect() as connection:
-        return {route for (route,) in connection.execute("SELECT DISTINCT route FROM read_parquet($1)", [files]).fetchall()}
+        found = connection.execute("SELECT DISTINCT route FROM read_parquet($1)", [files]).fetchall()
+    return {route for (route,) in found}

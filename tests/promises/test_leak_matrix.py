@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def rows(proxy: ProxyProcess) -> int:
     return int(counted[0])
 
 
+def wait_for_rows(proxy: ProxyProcess, expected: int, what: str) -> None:
+    """Wait until so many rows are on disk, and no more."""
+    wait_until(lambda: rows(proxy) >= expected, SETTLED_WITHIN_S, f"{what} written")
+    assert rows(proxy) == expected, what
+
+
 def assert_nothing_leaked(proxy: ProxyProcess, marks: Marks) -> None:
     """Search every byte that was written for every secret that was sent."""
     result = search(proxy.written_places, marks.made)
@@ -85,8 +92,7 @@ def test_no_request_leaks(proxy: ProxyProcess) -> None:
         case.send(proxy.port, marks)
         assert len(marks.made) > already, case.name
         expected += case.rows
-        wait_until(lambda wanted=expected: rows(proxy) >= wanted, SETTLED_WITHIN_S, f"{case.name} written")
-        assert rows(proxy) == expected, case.name
+        wait_for_rows(proxy, expected, case.name)
     assert_nothing_leaked(proxy, marks)
     assert proxy.stop() == 0
     assert rows(proxy) == expected
@@ -180,8 +186,10 @@ def test_origin_learns_no_address(tmp_path: Path) -> None:
     """The site behind sees none of the visitor's addresses, in whichever header they came."""
     marks = Marks()
     address = marks.address("address for the origin")
-    names = ("X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP",
-             "Fastly-Client-IP", "X-Original-Forwarded-For", "X-ProxyUser-Ip", "X-Originating-IP", "Client-IP")  # fmt: skip
+    names = (
+        "X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP",
+        "Fastly-Client-IP", "X-Original-Forwarded-For", "X-ProxyUser-Ip", "X-Originating-IP", "Client-IP",
+    )  # fmt: skip
     headers = [f"{name}: {address}" for name in names] + [f"Forwarded: for={address}"]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = CONFIG.format(origin=listener.getsockname()[1], nobody=free_port()).replace(
@@ -202,7 +210,7 @@ def test_origin_learns_no_address(tmp_path: Path) -> None:
 
 
 def test_stock_mitmdump_is_as_silent(tmp_path: Path, origin: int) -> None:
-    """The same addon in a stock mitmdump leaks nothing either, beside an addon that raises with the URL in its text."""
+    """The same addon in a stock mitmdump leaks nothing, even beside an addon that raises with the URL in its text."""
     store, temporary, port = tmp_path / "store", tmp_path / "tmp", free_port()
     temporary.mkdir()
     config = tmp_path / "anonproxy.toml"
@@ -217,7 +225,7 @@ def test_stock_mitmdump_is_as_silent(tmp_path: Path, origin: int) -> None:
     arguments = ["-s", str(script), "-s", str(failing), "--mode", f"reverse:http://127.0.0.1:{origin}"]
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [str(Path(os.sys.executable).with_name("mitmdump")), *arguments, "-p", str(port), "--listen-host", "127.0.0.1"],
+            [Path(sys.executable).with_name("mitmdump"), *arguments, "-p", str(port), "--listen-host", "127.0.0.1"],
             stdout=file, stderr=file, cwd=temporary,
             env={**os.environ, "ANONPROXY_CONFIG": str(config), "HOME": str(temporary), "TMPDIR": str(temporary)},
         )  # fmt: skip

@@ -186,6 +186,34 @@ def test_chunked_upload_and_expect_continue(proxied: Serving) -> None:
     proxied.recorded(1)
 
 
+def test_trailers_of_a_request_are_left_out(proxied: Serving) -> None:
+    """A chunked request with trailers is served, without them, and the connection goes on."""
+    body = "5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"
+    ask = f"POST /accept HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+    last = f"GET /empty HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
+    answers = proxied.send((ask + last).encode())
+    assert answers.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 204" in answers
+    proxied.recorded(2)
+
+
+def test_change_to_http2_is_not_passed_on(nginx: int) -> None:
+    """An upgrade to h2c is ignored, and an HTTP/2 preface refused: nothing gets past the record."""
+    with Serving(make_settings(nginx)) as serving:
+        assert serving.get("/empty", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")[0] == 204
+        assert serving.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").startswith(b"HTTP/1.1 400")
+        assert serving.send(b"CONNECT x.example:443 HTTP/1.1\r\nHost: x.example:443\r\n\r\n").startswith(
+            b"HTTP/1.1 400"
+        )
+        assert [request.status for request in serving.recorded(3)] == [204, 400, 400]
+
+
+def test_blank_lines_before_a_request_are_skipped(proxied: Serving) -> None:
+    """Some clients send a line too many after a body."""
+    answer = proxied.send(f"\r\n\r\nGET /empty HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 204")
+
+
 def test_chunked_response_arrives_in_pieces_at_once() -> None:
     """A server-sent event reaches the visitor before the site sends the next."""
 
@@ -426,7 +454,7 @@ def test_visitor_who_leaves_early_is_recorded_once() -> None:
             wait_until(lambda: len(origin.heads) == 3)
         assert serving.recorded(3)[2].status == 0
         wait_until(lambda: serving.counts["disconnected"] == 3)
-        assert serving.addon.unfinished == 0
+        assert serving.addon.records.unfinished == 0
 
 
 @pytest.mark.parametrize(
@@ -483,7 +511,7 @@ def test_our_own_errors_never_break_serving(nginx: int) -> None:
         raise ValueError("/page.html?secret=1")
 
     with Serving(make_settings(nginx)) as serving:
-        serving.addon._sink = fail
+        serving.addon.records._sink = fail
         assert serving.get("/page.html")[2] == PAGE
         assert serving.counts["requests"] == serving.counts["dropped_internal_error"] == 1
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from anonproxy.proxy.headers import (
     ADDRESS_HEADERS,
     CONNECTION_HEADERS,
+    HOP_HEADERS,
     add_headers,
     is_private,
     mask_headers,
@@ -26,6 +27,13 @@ def test_address_headers_go_whoever_sent_them() -> None:
         assert mask_headers(fields, is_peer_trusted=is_peer_trusted) == ()
 
 
+def test_only_a_websocket_may_take_over_a_connection() -> None:
+    """Upgrade passes for a WebSocket; h2c would take what follows past the record."""
+    kept = (b"Upgrade", b"WebSocket")
+    fields = (kept, (b"upgrade", b"h2c"), (b"HTTP2-Settings", b"x"), (b"TE", b"trailers"))
+    assert mask_headers(fields, is_peer_trusted=True) == (kept,)
+
+
 def test_word_about_the_connection_counts_from_trusted_proxies_only() -> None:
     """X-Forwarded-Proto and its like pass from a trusted proxy, and are ours otherwise."""
     fields = tuple((name, b"x") for name in sorted(CONNECTION_HEADERS))
@@ -37,7 +45,8 @@ def test_word_about_the_connection_counts_from_trusted_proxies_only() -> None:
 @given(st.lists(st.tuples(st.binary(min_size=1), st.binary())))
 def test_other_headers_pass_in_order_and_untouched(raw: list[tuple[bytes, bytes]]) -> None:
     """What carries no address passes byte for byte, repeated headers included."""
-    fields = tuple(field for field in raw if field[0].lower() not in ADDRESS_HEADERS | CONNECTION_HEADERS)
+    named = ADDRESS_HEADERS | CONNECTION_HEADERS | HOP_HEADERS | {b"upgrade"}
+    fields = tuple(field for field in raw if field[0].lower() not in named)
     assert mask_headers(fields, is_peer_trusted=False) == fields
 
 

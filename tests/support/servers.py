@@ -162,7 +162,9 @@ class ProxyProcess:
             if path.name.isdecimal() and _session_of(int(path.name)) == session
         ]
 
-    def get(self, path: str, headers: dict[str, str] | None = None, method: str = "GET", body: bytes | None = None) -> int:
+    def get(
+        self, path: str, headers: dict[str, str] | None = None, method: str = "GET", body: bytes | None = None
+    ) -> int:
         """Send a request through the proxy and return the status."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:

@@ -155,7 +155,7 @@ def sabotage(root: Path) -> None:
 
 CHECK: Final = Check(
     code="anatomy",
-    claim="Files hold the declared columns and nothing beside their rows",
+    claim="Files hold the declared columns and nothing beside",
     how="Each footer is compared with the declared columns and keys; minima and maxima stand there only for closed "
     "lists; every byte must belong to a page, an index or the footer.",
     look=look,

@@ -35,7 +35,7 @@ def sabotage(root: Path) -> None:
 
 CHECK: Final = Check(
     code="buckets",
-    claim="Lengths and durations are too coarse to tell which page it was",
+    claim="Lengths and durations are too coarse to name a page",
     how=f"Each distinct value of {', '.join(BUCKETS)} is looked up in the published buckets.",
     look=look,
     sabotage=sabotage,

@@ -87,9 +87,9 @@ def find_in_daily(evidence: Evidence, table: Table) -> Iterator[Finding]:
         column = "route" if dimension in _ROUTE_DIMENSIONS else str(dimension)
         if column not in ORIGINS:
             if value not in _FIXED_DIMENSIONS.get(column, _HITS[column].values if column in _HITS else ()):
-                yield Finding(where, f"not a {dimension} ({describe(value)})")
+                yield Finding(where, f"not a value of its dimension ({describe(value)})")
         elif (column, value) not in (words or {}):
-            yield Finding(where, f"not in the vocabulary of {column} ({describe(value)})")
+            yield Finding(where, f"not in its vocabulary ({describe(value)})")
     yield from _find_in_lists(table, TIERS["daily"])
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from anonproxy.audit.check import Check, Finding, Outcome
 from anonproxy.audit.evidence import Evidence
-from anonproxy.audit.specimen import SITE, plant
+from anonproxy.audit.specimen import plant
 from anonproxy.audit.tree import Node
 
 _WHAT: Final = {"file": "a file", "folder": "a folder", "link": "a link", "other": "a socket, pipe or device"}
@@ -33,7 +33,7 @@ def find(root: Path, node: Node) -> Iterator[Finding]:
 
 def sabotage(root: Path) -> None:
     """Leave a database beside the rows."""
-    plant(root, f"hot/{SITE}/scratch.duckdb", b"rows of someone")
+    plant(root, "hot/site=www/scratch.duckdb", b"rows of someone")
 
 
 CHECK: Final = Check(

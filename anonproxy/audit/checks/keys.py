@@ -90,7 +90,7 @@ def sabotage(root: Path) -> None:
 
 CHECK: Final = Check(
     code="keys",
-    claim="No key is kept on disk but the ledger's own, and nobody else can read the store",
+    claim="No key is kept but the ledger's; others can't read the store",
     how="Every byte of every file is searched for the forms of private keys; folders have mode 0700, files 0600.",
     look=look,
     sabotage=sabotage,

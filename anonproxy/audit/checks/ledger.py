@@ -159,7 +159,7 @@ def sabotage(root: Path) -> None:
 
 CHECK: Final = Check(
     code="ledger",
-    claim="What was written, settled and deleted stands in a signed chain, and the files agree with it",
+    claim="The signed ledger is whole, and the files agree with it",
     how="Each entry's signature and its link to the one before are verified; the chain is replayed and compared with "
     "the files: none without an entry, none missing, none swapped.",
     look=look,

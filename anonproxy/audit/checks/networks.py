@@ -88,7 +88,7 @@ def sabotage(root: Path) -> None:
 
 CHECK: Final = Check(
     code="networks",
-    claim="Networks are too wide to single out a household, and k visits shared each",
+    claim="Networks are wide, and at least k visits shared each",
     how="Each distinct network is parsed: host bits zero, no longer than allowed, in no range that embeds an IPv4 "
     "address, and admitted by enough visits according to the vocabulary of its day.",
     look=look,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +9,7 @@ from anonproxy.audit.check import Check, Finding, Outcome, look_at_tables
 from anonproxy.audit.evidence import Evidence
 from anonproxy.audit.specimen import SEALED, SEGMENT, change_rows, read_rows
 from anonproxy.audit.tables import Table, Value
-from anonproxy.audit.tree import DAY_S, HOUR_S
+from anonproxy.audit.tree import DAY_S, HOUR_S, Tier
 from anonproxy.model.settings import SiteSettings
 
 # An epoch lasts 24 h at most and a visit that began in it 4 h more: whatever is further apart had another key.
@@ -20,6 +19,7 @@ EPOCHS_APART_S: Final = 28 * HOUR_S
 SMALL_NUMBER: Final = 1 << 48
 ENOUGH_NUMBERS: Final = 4
 
+TIERS_LOOKED_AT: Final[tuple[Tier, ...]] = ("hot",)
 VISIT: Final = ("visit", "step", "elapsed_s")
 
 
@@ -43,7 +43,7 @@ def look(evidence: Evidence) -> Outcome:
         yield from find_refused(table, evidence.limits.sites)
         foreign.extend(_follow(table, spans))
 
-    outcome = look_at_tables(evidence, ("hot",), find, (*VISIT, "time", "bot", "route"))
+    outcome = look_at_tables(evidence, TIERS_LOOKED_AT, find, (*VISIT, "time", "bot", "route"))
     longest_s = -(-evidence.limits.visit_max_s // resolution_s) * resolution_s
     findings = (*outcome.findings, *foreign, *_find_long(spans, longest_s), *_find_small(spans))
     return Outcome({**outcome.looked_at, "visits": len(spans)}, findings, outcome.unknown)
@@ -115,13 +115,12 @@ def _resolution(evidence: Evidence) -> int:
 def sabotage(root: Path) -> None:
     """Let one number live on from the morning to the afternoon, longer than any visit may last."""
     visit = next(row["visit"] for row in read_rows(root, SEALED) if row["visit"])
-    later = timedelta(0)
-    change_rows(root, SEGMENT, lambda rows: rows[0].update(visit=visit, time=rows[0]["time"] + later))
+    change_rows(root, SEGMENT, lambda rows: rows[0].update(visit=visit, step=1, elapsed_s=0))
 
 
 CHECK: Final = Check(
     code="unlinkability",
-    claim="No number outlives its visit, and those who want none have none",
+    claim="No number outlives its visit; who wants none has none",
     how="Each visit number is followed through all hot files: one site, no longer than a visit may last, never under "
     "two keys; robots, children's and sensitive pages carry none.",
     look=look,

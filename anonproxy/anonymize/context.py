@@ -10,7 +10,7 @@ from anonproxy.anonymize.agent import sort_agent
 from anonproxy.anonymize.buckets import RESOLUTIONS_S
 from anonproxy.anonymize.language import preferred_language
 from anonproxy.anonymize.path import _find_unicode_flaw
-from anonproxy.anonymize.referrer import CHANNEL_BY_SITE, Referrer, parse_host, parse_referrer
+from anonproxy.anonymize.referrer import CHANNEL_BY_SITE, Referrer, parse_host, parse_name, parse_referrer
 from anonproxy.anonymize.route import Route, Routes
 from anonproxy.model.hit import VisitMark
 from anonproxy.model.settings import Settings, SiteSettings
@@ -66,6 +66,13 @@ class VisitTagger(Protocol):
         """
         ...
 
+    def hand_over(self, site: str, raw_parts: tuple[bytes, ...], raw_next_parts: tuple[bytes, ...]) -> None:
+        """Let the visit go on under another session, once that one shows up.
+
+        Reveals: nothing
+        """
+        ...
+
 
 class Countries(Protocol):
     """What knows countries; `place.CountryLookup` does."""
@@ -96,7 +103,7 @@ class Site:
     def __init__(self, settings: SiteSettings) -> None:
         self.name = settings.name
         self.session_cookies = settings.session_cookies
-        self.campaigns = frozenset(settings.campaigns)
+        self.campaigns = frozenset(map(parse_name, settings.campaigns)) - {""}
         self.referrers = frozenset(host.removeprefix("*.") for host in settings.referrers)
         self.routes = Routes(settings)
         self._hosts = frozenset(settings.hosts)

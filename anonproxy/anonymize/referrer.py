@@ -109,7 +109,7 @@ def parse_referrer(raw_referrer: str, internal_hosts: frozenset[str], configured
         return known_site(ANDROID_APPS[host]) if host in ANDROID_APPS else UNREADABLE
     if not {host, host.removeprefix("www."), f"www.{host}"}.isdisjoint(internal_hosts):
         return Referrer(INTERNAL, "internal", True)
-    own = next((name for name in parent_domains(host) if name in configured), None)
+    own = next((name for name in names_above(host) if name in configured), None)
     return Referrer(own, CHANNEL_BY_SITE.get(own, "other"), True) if own else parse_host(host)
 
 
@@ -135,10 +135,16 @@ def parent_domains(host: str) -> tuple[str, ...]:
     Reveals: nothing more than its argument
     """
     registrable = SUFFIXES.privatesuffix(host)
-    if registrable is None:
-        return ()
+    return names_above(host)[: -registrable.count(".")] if registrable else ()
+
+
+def names_above(host: str) -> tuple[str, ...]:
+    """List a host and every name above it, whether or not its ending is a public one: an intranet's isn't.
+
+    Reveals: nothing more than its argument
+    """
     labels = host.split(".")
-    return tuple(".".join(labels[start:]) for start in range(len(labels) - registrable.count(".")))
+    return tuple(".".join(labels[start:]) for start in range(len(labels)))
 
 
 def known_site(site: str) -> Referrer:

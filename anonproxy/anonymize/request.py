@@ -21,6 +21,7 @@ class RawRequest:
     size_bytes: int = 0
     duration_s: float = 0.0
     raw_cookie: str = ""  # Cookie header
+    raw_set_cookie: str = ""  # cookies that the answer sets, as the visitor will send them back
     raw_user_agent: str = ""
     raw_referrer: str = ""
     raw_accept_language: str = ""

@@ -60,9 +60,26 @@ def session_parts(request: RawRequest, address: Address, cookie_names: Sequence[
     Reveals: the session: what this returns goes into the tagger only
     """
     if cookie := find_session_cookie(request.raw_cookie, cookie_names):
-        return b"cookie", raw_bytes(cookie.raw_name), raw_bytes(cookie.raw_value)
+        return cookie_parts(cookie)
     network = address.packed if address.version == 4 else address.packed[: IPV6_SESSION_BITS // 8]
     return b"address", network, raw_bytes(request.raw_user_agent)
+
+
+def next_session_parts(request: RawRequest, cookie_names: Sequence[str]) -> tuple[bytes, ...] | None:
+    """Collect what the session will be identified by from now on, if the answer sets a session cookie.
+
+    Reveals: the session: what this returns goes into the tagger only
+    """
+    cookie = find_session_cookie(request.raw_set_cookie, cookie_names)
+    return cookie_parts(cookie) if cookie else None
+
+
+def cookie_parts(cookie: SessionCookie) -> tuple[bytes, ...]:
+    """Collect what a cookie identifies a session by.
+
+    Reveals: the session: what this returns goes into the tagger only
+    """
+    return b"cookie", raw_bytes(cookie.raw_name), raw_bytes(cookie.raw_value)
 
 
 def raw_bytes(raw: str) -> bytes:

@@ -30,7 +30,7 @@ from anonproxy.anonymize.rules import (
     offer_route,
     refuse_visit,
 )
-from anonproxy.anonymize.session import session_parts
+from anonproxy.anonymize.session import next_session_parts, session_parts
 from anonproxy.model.hit import Dropped, Hit, VisitMark
 from anonproxy.model.settings import Settings
 from anonproxy.model.vocabularies import OTHER, OTHER_LANGUAGE, UNLISTED, DropReason
@@ -114,6 +114,7 @@ def refuse_oversized(draft: Draft, context: Context) -> DropReason | None:
         request.raw_method,
         request.raw_target,
         request.raw_cookie,
+        request.raw_set_cookie,
         request.raw_user_agent,
         request.raw_referrer,
         request.raw_accept_language,
@@ -215,6 +216,8 @@ def tag_visit(draft: Draft, context: Context) -> DropReason | None:
     raw_parts = session_parts(request, draft.client.address, draft.site.session_cookies)
     is_page = is_pageview(draft.matched.kind, draft.method, draft.status)
     draft.marked = context.tagger.mark(draft.site.name, raw_parts, request.time_s, is_page)
+    if raw_next_parts := next_session_parts(request, draft.site.session_cookies):
+        context.tagger.hand_over(draft.site.name, raw_parts, raw_next_parts)
     rules["visit"] = VISIT_RULES[raw_parts[0]]
     rules["step"] = "pages of the visit so far"
     rules["elapsed_s"] = "seconds since the visit began, lower bound of its bucket"

@@ -25,7 +25,9 @@ class LiveVisit:
     number: int
     start_s: float
     last_s: float
+    visitor: int
     step: int = 0
+    heir: bytes | None = None  # the session that this visit will go on under
 
 
 class Visits:
@@ -37,6 +39,7 @@ class Visits:
         self._max_s = max_s
         self._max_live = max_live
         self._live: OrderedDict[bytes, LiveVisit] = OrderedDict()
+        self._heirs: dict[bytes, bytes] = {}  # from the session to come to the session that is
 
     def __repr__(self) -> str:
         return "Visits(…)"
@@ -62,19 +65,51 @@ class Visits:
         """Place a request of a tagged session in its visit, as `mark` does."""
         if not self._ring.is_live or time_s >= self._ring.destroy_after:
             return None
-        visit = self._live.pop(session, None)
+        visit = self._live.pop(session, None) or self._inherit(session)
         if visit is None or not self._goes_on(visit, time_s):
-            visit = LiveVisit(tag_visit(self._ring.visit_key, session, time_s), time_s, time_s)
+            self._disinherit(visit)
+            visitor = int.from_bytes(session[:VISITOR_BYTES])
+            visit = LiveVisit(tag_visit(self._ring.visit_key, session, time_s), time_s, time_s, visitor)
         visit.last_s = max(visit.last_s, time_s)
         visit.step = min(visit.step + is_pageview, MAX_STEP)
         self._sweep(time_s)
         self._live[session] = visit
         elapsed_s = max(0, int(time_s - visit.start_s))
-        return VisitMark(visit.number, visit.step, elapsed_s, visitor=int.from_bytes(session[:VISITOR_BYTES]))
+        return VisitMark(visit.number, visit.step, elapsed_s, visit.visitor)
+
+    def hand_over(self, site: str, raw_parts: tuple[bytes, ...], raw_next_parts: tuple[bytes, ...]) -> None:
+        """Let the visit of a session go on under another one, once that one shows up.
+
+        A site that gives a cookie with its first page, or another one at the login, would else make two visits of one.
+        The visit moves: whoever comes next from the same address without a cookie begins a new one.
+        """
+        if not self._ring.is_live:
+            return
+        session = tag_session(self._ring.tag_key, (site.encode(), *raw_parts))
+        heir = tag_session(self._ring.tag_key, (site.encode(), *raw_next_parts))
+        visit = self._live.get(session)
+        if visit is not None and heir not in self._live:
+            self._disinherit(visit)
+            visit.heir = heir
+            self._heirs[heir] = session
 
     def forget(self) -> None:
         """Forget every visit, as at the end of the epoch."""
         self._live.clear()
+        self._heirs.clear()
+
+    def _inherit(self, session: bytes) -> LiveVisit | None:
+        """Take over the visit that was to go on under this session."""
+        former = self._heirs.pop(session, None)
+        visit = self._live.pop(former, None) if former else None
+        if visit is not None:
+            visit.heir = None
+        return visit
+
+    def _disinherit(self, visit: LiveVisit | None) -> None:
+        if visit is not None and visit.heir is not None:
+            self._heirs.pop(visit.heir, None)
+            visit.heir = None
 
     def _goes_on(self, visit: LiveVisit, time_s: float) -> bool:
         # Requests may arrive a little out of order; one from long before is not part of this visit.
@@ -86,4 +121,4 @@ class Visits:
             eldest = next(iter(self._live))
             if time_s - self._live[eldest].last_s <= self._idle_s and len(self._live) < self._max_live:
                 return
-            del self._live[eldest]
+            self._disinherit(self._live.pop(eldest))

@@ -20,7 +20,14 @@ from anonproxy.model.settings import Settings
 from anonproxy.model.vocabularies import NO_STATUS
 from anonproxy.proxy.client_address import choose_client, is_trusted
 from anonproxy.proxy.front import Front, build_front
-from anonproxy.proxy.headers import add_headers, describe_visitor, is_private, mask_headers, read_headers
+from anonproxy.proxy.headers import (
+    add_headers,
+    describe_visitor,
+    is_private,
+    mask_headers,
+    read_headers,
+    read_set_cookies,
+)
 from anonproxy.proxy.records import Count, Records, Sink, Visitor
 from anonproxy.proxy.sites import Sites
 
@@ -124,6 +131,7 @@ class AnonproxyAddon:
         if request := self.records.request(flow.client_conn.id, flow.id):
             request.status = flow.response.status_code
             request.is_private = is_private(flow.response.headers.get("cache-control", ""))
+            request.raw_set_cookie = read_set_cookies(flow.response.headers.fields)
             flow.response.stream = functools.partial(_measure, request)
 
     @_guarded

@@ -18,6 +18,7 @@ LIMITS: Final = {
     "raw_method": 32,
     "raw_target": 8192,
     "raw_cookie": 4096,
+    "raw_set_cookie": 4096,
     "raw_user_agent": 1024,
     "raw_referrer": 4096,
     "raw_accept_language": 256,

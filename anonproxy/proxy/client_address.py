@@ -20,6 +20,9 @@ _ALL_TRUSTED: Final = "every hop is a trusted proxy, so the farthest is the clie
 _ELEMENT: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
 _FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s"]*))', re.IGNORECASE)
 
+# How a listener for both IPv4 and IPv6 shows an IPv4 peer (RFC 4291 section 2.5.5.2).
+_MAPPED: Final = re.compile(r"\[?::ffff:", re.IGNORECASE)
+
 
 class ClientChoice(NamedTuple):
     """The address that was taken, which hop from the right it was (0 is the peer), and why."""
@@ -30,9 +33,14 @@ class ClientChoice(NamedTuple):
 
 
 def is_trusted(raw_hop: str, trusted: Sequence[Network]) -> bool:
-    """Tell whether a hop is one of the configured proxies."""
+    """Tell whether a hop is one of the configured proxies.
+
+    An IPv4 address that IPv6 carries (6to4, NAT64, …) is anybody's; only a dual-stack listener's own form is not.
+    """
     address = parse_client(raw_hop) if trusted else None
-    return address is not None and any(address in network for network in trusted)
+    if address is None or (address.version == 4 and raw_hop.count(":") > 1 and not _MAPPED.match(raw_hop)):
+        return False
+    return any(address in network for network in trusted)
 
 
 def choose_client(

@@ -67,6 +67,12 @@ def read_headers(fields: Fields) -> dict[bytes, str]:
     return {key: found.get(key, b"").decode("utf-8", "surrogateescape") for key in _READ}
 
 
+def read_set_cookies(fields: Fields) -> str:
+    """Return the cookies that an answer sets, as the visitor will send them back: names and values, no attributes."""
+    cookies = (value.partition(b";")[0].strip() for name, value in fields if name.lower() == b"set-cookie")
+    return b"; ".join(cookies).decode("utf-8", "surrogateescape")
+
+
 def mask_headers(fields: Fields, *, is_peer_trusted: bool) -> Fields:
     """Return the headers without any address of the visitor, and without a stranger's word about the connection.
 

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
@@ -96,7 +98,10 @@ class LeanMaster:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept visitors."""
         for bound in sockets:
-            self._servers.append(await asyncio.start_server(self._serve, sock=bound, backlog=BACKLOG))
+            # asyncio accepts as many at once as its backlog says: with more than one, the worker that wakes up first
+            # would take all of a burst. The kernel's own backlog is set again afterwards.
+            self._servers.append(await asyncio.start_server(self._serve, sock=bound, backlog=1))
+            bound.listen(BACKLOG)
 
     def stop_accepting(self) -> None:
         """Leave new visitors to the other workers."""
@@ -131,6 +136,21 @@ def build_hooks(settings: Settings, addon: AnonproxyAddon, options: Options) -> 
 
         tls = TlsConfig()
         tls.load(options)
+        options.update(**find_authorities())
         ctx.options = options  # where it reads them
         hooks["tls_start_server"] = tls.tls_start_server
     return hooks
+
+
+def find_authorities() -> dict[str, str]:
+    """Return the options that make TLS trust what this machine trusts (SSL_CERT_FILE and SSL_CERT_DIR count).
+
+    On a machine that names none, mitmproxy's own list is used.
+    """
+    paths = ssl.get_default_verify_paths()
+    file, folder = paths.cafile, paths.capath
+    has_certificates = folder is not None and any(Path(folder).iterdir())
+    return {
+        **({"ssl_verify_upstream_trusted_ca": file} if file else {}),
+        **({"ssl_verify_upstream_trusted_confdir": folder} if folder and has_certificates else {}),
+    }

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import signal
 import socket
 from typing import Final
@@ -42,10 +43,17 @@ def repair_counts(row: Row) -> None:
     row["disconnected"] = row["connected"]
 
 
+def raise_file_limit() -> None:
+    """Allow as many open connections as the administrator does: each visitor takes one, and one to the site."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     """Run as a child of the supervisor."""
     assignment = begin_child()
     quiet.follow_parent(assignment.parent)
+    raise_file_limit()
     counters = Counters(assignment.counters_fd, assignment.settings.proxy.workers + 1)
     row = counters.workers[assignment.index]
     repair_counts(row)

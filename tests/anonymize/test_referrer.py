@@ -25,7 +25,7 @@ from anonproxy.anonymize.referrer import (
 from anonproxy.model.vocabularies import CHANNELS, DIRECT, INTERNAL, OTHER
 
 OWN = frozenset({"library.example.org", "www.catalog.example.org"})
-CONFIGURED = frozenset({"townof.example.gov", "friends.example.com"})
+CONFIGURED = frozenset({"townof.example.gov", "friends.example.com", "intranet.local"})
 NOTHING = Referrer(OTHER, "other", True)
 
 
@@ -74,6 +74,7 @@ def parse(raw_referrer: str) -> Referrer:
         ("android-app://com.google.android.gm/", "mail.google.com", "email"),
         ("android-app://com.google.android.googlequicksearchbox/https/www.google.com", "google.com", "search"),
         ("https://user:password@www.bing.com/", "bing.com", "search"),
+        ("http://wiki.intranet.local/page", "intranet.local", "other"),
     ],
 )
 def test_names_known_sites(raw_referrer: str, site: str, channel: str) -> None:

@@ -40,6 +40,52 @@ def test_a_visit_goes_on(visits: Visits) -> None:
     assert mark(visits, 61.9 + IDLE_S) == VisitMark(first.visit, 3, 61 + IDLE_S, first.visitor)
 
 
+CARD, LATER = (b"cookie", b"CGISESSID", b"c"), (b"cookie", b"CGISESSID", b"d")
+
+
+def test_a_visit_goes_on_under_the_cookie_that_it_was_given(visits: Visits) -> None:
+    """The first page, which brings the cookie, and the pages that show it are one visit of one visitor."""
+    first = mark(visits, 0)
+    visits.hand_over("www", ALICE, CARD)
+    assert mark(visits, 5, CARD) == VisitMark(first.visit, 2, 5, first.visitor)
+    visits.hand_over("www", CARD, LATER)  # a login that changes the cookie
+    assert mark(visits, 9, LATER) == VisitMark(first.visit, 3, 9, first.visitor)
+
+
+def test_the_next_person_at_a_terminal_begins_anew(visits: Visits) -> None:
+    """Once a visit has moved to its cookie, whoever comes from the same address without one isn't chained to it."""
+    first = mark(visits, 0)
+    visits.hand_over("www", ALICE, CARD)
+    mark(visits, 5, CARD)
+    assert mark(visits, 60).visit != first.visit
+
+
+def test_whoever_refuses_cookies_stays_one_visit(visits: Visits) -> None:
+    """A new cookie with each page, none of them ever sent back, leaves one visit and one expectation."""
+    first = mark(visits, 0)
+    for number in range(100):
+        visits.hand_over("www", ALICE, (b"cookie", b"CGISESSID", b"%d" % number))
+        assert mark(visits, number).visit == first.visit
+    assert len(visits._heirs) == 1
+
+
+def test_a_cookie_that_somebody_uses_takes_over_nothing(visits: Visits) -> None:
+    """A session that is alive keeps its own visit, whatever an answer sets."""
+    own = mark(visits, 0, CARD)
+    mark(visits, 1)
+    visits.hand_over("www", ALICE, CARD)
+    assert mark(visits, 2, CARD).visit == own.visit
+
+
+def test_an_expectation_ends_with_its_visit(visits: Visits) -> None:
+    """A cookie that shows up after the visit is over begins a new one, and nothing is remembered of the old."""
+    first = mark(visits, 0)
+    visits.hand_over("www", ALICE, CARD)
+    assert mark(visits, 31 * 60, CARD).visit != first.visit
+    visits.forget()
+    assert not visits._heirs
+
+
 ENDS = [
     ("31 minutes of silence", [0, 31 * 60], 2),
     ("30 minutes of silence", [0, 30 * 60], 1),

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -100,8 +101,9 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 class Origin:
     """A site that does what the test says: each connection is handed to `play`, with the head of the first request."""
 
-    def __init__(self, play: Callable[[socket.socket, bytes], None]) -> None:
+    def __init__(self, play: Callable[[socket.socket, bytes], None], tls: ssl.SSLContext | None = None) -> None:
         self._play = play
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.heads: list[bytes] = []
@@ -124,8 +126,11 @@ class Origin:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
             connection.settimeout(PATIENCE_S)
+            if self._tls:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            closing.enter_context(connection)
             head = read_head(connection)
             if head:
                 self.heads.append(head)
@@ -152,7 +157,9 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
-def make_settings(*ports: int, hosts: tuple[tuple[str, ...], ...] = (), **proxy: object) -> Settings:
+def make_settings(
+    *ports: int, hosts: tuple[tuple[str, ...], ...] = (), upstream: str = "http://127.0.0.1", **proxy: object
+) -> Settings:
     """Return settings with one site for each port, the first for HOST unless `hosts` says otherwise."""
     named = hosts or ((HOST,),)
     return Settings.model_validate(
@@ -160,7 +167,7 @@ def make_settings(*ports: int, hosts: tuple[tuple[str, ...], ...] = (), **proxy:
             "store": {"path": "/nonexistent"},
             "proxy": {"listen": "127.0.0.1:0", **proxy},
             "sites": [
-                {"name": f"site{number}", "hosts": list(names), "upstream": f"http://127.0.0.1:{port}"}
+                {"name": f"site{number}", "hosts": list(names), "upstream": f"{upstream}:{port}"}
                 for number, (port, names) in enumerate(zip(ports, named, strict=True))
             ],
         }

@@ -4,7 +4,6 @@ An empty store, or another proxy's, holds no marks either. So the rows are count
 
 The marks live in this process's memory only. What is shown of them is their labels.
 
-Source: THREATS.md, check A1
 """
 
 import ipaddress
@@ -22,14 +21,13 @@ from typing import Final, Self
 from urllib.parse import quote, urlsplit
 
 from anonproxy.audit.check import Finding, Outcome, Verdict
+from anonproxy.audit.evidence import Progress, ignore_progress
 from anonproxy.audit.marks import Mark
 from anonproxy.audit.probes import PROBES, Marker, Probe, Scheme
 from anonproxy.audit.search import Hit, SearchResult, search, search_bytes
 from anonproxy.audit.watch import Look, RowCounter, Watch, find_admin
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.settings import Settings, SiteSettings
-
-Progress = Callable[[str, int, int], None]
 
 # A site that takes longer is left: its row is written all the same.
 ANSWER_WITHIN_S: Final = 10.0
@@ -38,6 +36,7 @@ GLANCE_BYTES: Final = 1_000
 # All requests together; some 70 requests to a site that answers in a second fit twice.
 SENT_WITHIN_S: Final = 180.0
 
+PORTS: Final[dict[str, int]] = {"http": 80, "https": 443}
 MISDIRECTED: Final = 421
 MAX_ENCODINGS_SHOWN: Final = 3
 
@@ -100,7 +99,7 @@ def run_canary(
     now_s: float,
     settings: Settings | None = None,
     look_in: Sequence[Path] = (),
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = ignore_progress,
 ) -> Canary:
     """Send the probes, wait until their rows are written, and search the store and whatever else was named.
 
@@ -115,9 +114,9 @@ def run_canary(
     before = watch.look()
     marker = Marker()
     send_all(target, probes, marker, progress)
-    progress("Waiting until the rows are written", 0, 0)
+    progress("waiting", 0, 1)
     added = watch.wait(before, sent.least, settings.store.flush_s if settings else None) - before
-    progress(f"Searching for {len(marker.made)} marks", 0, 0)
+    progress("searching", 0, 1)
     found = search_places([store, *look_in], marker.made)
     return Canary(
         target.url,
@@ -132,7 +131,7 @@ def run_canary(
     )
 
 
-# --- Where to -----------------------------------------------------------------------------------------------------------
+# --- Where to -------------------------------------------------------------------------------------------------------
 
 
 def parse_target(url: str, settings: Settings | None = None, host: str | None = None) -> Target:
@@ -140,17 +139,7 @@ def parse_target(url: str, settings: Settings | None = None, host: str | None = 
 
     Raises: OperatorError when the URL is none, or the host belongs to no site
     """
-    try:
-        parts = urlsplit(url)
-        address, port = parts.hostname, parts.port
-    except ValueError:
-        address, port = None, None
-    if parts.scheme not in {"http", "https"} or not address:
-        raise OperatorError(
-            "not a URL of the proxy. Write it like http://127.0.0.1:8080 or https://library.example.org"
-        )
-    scheme: Scheme = "https" if parts.scheme == "https" else "http"
-    port = port or {"http": 80, "https": 443}[scheme]
+    scheme, address, port = _parse_url(url)
     if settings is None:
         return Target(scheme, address, port, host or address)
     named = host or (address if find_site(settings, address) else _first_host(settings))
@@ -159,6 +148,17 @@ def parse_target(url: str, settings: Settings | None = None, host: str | None = 
         raise OperatorError("no site of the configuration has this host. Correct --host")
     is_direct = _is_listener(scheme, address, port, settings.proxy.listen)
     return Target(scheme, address, port, named, site.name, is_direct, takes_any_host="*" in (site.hosts or ("*",)))
+
+
+def _parse_url(url: str) -> tuple[Scheme, str, int]:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in PORTS and parts.hostname:
+            scheme: Scheme = "https" if parts.scheme == "https" else "http"
+            return scheme, parts.hostname, parts.port or PORTS[scheme]
+    except ValueError:
+        pass
+    raise OperatorError("not a URL of the proxy. Write it like http://127.0.0.1:8080 or https://library.example.org")
 
 
 def find_site(settings: Settings, host: str) -> SiteSettings | None:
@@ -188,7 +188,7 @@ def _is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-# --- Sending ------------------------------------------------------------------------------------------------------------
+# --- Sending --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def send_all(target: Target, probes: Sequence[Probe], marker: Marker, progress: 
     """
     deadline = time.monotonic() + SENT_WITHIN_S
     for done, probe in enumerate(probes):
-        progress("Sending marked requests", done, len(probes))
+        progress("sending", done, len(probes))
         if time.monotonic() > deadline:
             raise OperatorError(
                 f"{target.url} is too slow: {done} of {len(probes)} requests took {SENT_WITHIN_S:.0f} s"
@@ -293,7 +293,7 @@ def _receive(connection: socket.socket) -> Iterator[bytes]:
         yield chunk
 
 
-# --- Judging ------------------------------------------------------------------------------------------------------------
+# --- Judging --------------------------------------------------------------------------------------------------------
 
 
 def account_for(sent: Sent, added: Look) -> str:
@@ -303,7 +303,7 @@ def account_for(sent: Sent, added: Look) -> str:
         return f"{said} The proxy's own counts could not be asked"
     return (
         f"{said} The proxy counted {added.metrics.requests} requests, {added.metrics.written} rows"
-        f" and {_name_dropped(added) or 'none'} dropped"
+        f" and {_name_dropped(added)} dropped"
     )
 
 
@@ -319,18 +319,19 @@ def _compare(sent: Sent, rows: int) -> str:
 
 def _name_dropped(added: Look) -> str:
     dropped = added.metrics.dropped if added.metrics else {}
-    return ", ".join(f"{number} {reason}" for reason, number in sorted(dropped.items()))
+    return ", ".join(f"{number} {reason}" for reason, number in sorted(dropped.items())) or "none"
 
 
 def judge_rows(sent: Sent, added: Look) -> Outcome:
     """Compare the rows on disk with what was sent and, as far as nobody else came by, with the proxy's own counts."""
     looked_at, store = {"requests": sent.requests, "rows": added.rows}, "the store"
     if added.rows < sent.least:
-        reasons = _name_dropped(added)
-        why = f"The proxy dropped {reasons}" if reasons else "Is it this proxy's store?"
+        is_short = added.metrics is not None and added.metrics.written < sent.least
+        why = f"The proxy dropped {_name_dropped(added)}" if is_short else "Is it this proxy's store?"
         return Outcome(looked_at, (Finding(store, f"{sent.least} new rows expected, {added.rows} found. {why}"),))
+    # With other visitors about, the two are never counted at the same moment.
     is_alone = added.metrics is not None and added.metrics.written <= sent.most
-    if is_alone and added.metrics and added.metrics.written != added.rows:
+    if is_alone and added.metrics and added.rows > added.metrics.written:
         what = f"the proxy wrote {added.metrics.written} rows, {added.rows} are new here. Is it this proxy's store?"
         return Outcome(looked_at, (Finding(store, what),))
     return Outcome(looked_at)
@@ -356,7 +357,7 @@ def _findings(hits: Iterable[Hit]) -> Iterator[Finding]:
         forms[hit.path, hit.place, hit.label].append(hit.encoding)
     for (path, place, label), encodings in sorted(forms.items()):
         shown = ", ".join(encodings[:MAX_ENCODINGS_SHOWN]) + (" and more" * (len(encodings) > MAX_ENCODINGS_SHOWN))
-        yield Finding(f"{path} ({place})" if place else path, f"the mark “{label}”, {shown}")
+        yield Finding(f"{path} ({place})" if place else path, f"“{label}”, {shown}")
 
 
 def judge_control(marks: Sequence[Mark]) -> Outcome:

@@ -13,7 +13,6 @@ Two kinds of pattern can turn up by chance, and are treated with care:
 
 Case is folded by the search (ASCII), so a pattern stands for all its spellings.
 
-Source: THREATS.md, check A1
 """
 
 import base64

@@ -17,6 +17,8 @@ from anonproxy.model.settings import Settings, StoreSettings
 
 ASKED_WITHIN_S: Final = 5.0
 POLL_S: Final = 0.25
+# How long it may take a proxy to notice that a visitor hung up.
+LATEST_S: Final = 0.5
 # How much longer than its flush window a proxy may take to write, on a busy machine.
 GRACE_S: Final = 15.0
 # The longest window that may be configured: for a store whose configuration we don't know.
@@ -85,7 +87,6 @@ class Metrics:
 
     requests: int
     written: int
-    waiting: int
     dropped: Mapping[str, int]
 
     @classmethod
@@ -98,7 +99,6 @@ class Metrics:
             return cls(
                 samples["anonproxy_requests_total"],
                 samples["anonproxy_hits_written_total"],
-                samples["anonproxy_pending_rows"] + samples["anonproxy_queued_requests"],
                 {
                     match[1]: number
                     for name, number in samples.items()
@@ -149,18 +149,14 @@ class Look:
             Metrics(
                 self.metrics.requests - before.metrics.requests,
                 self.metrics.written - before.metrics.written,
-                self.metrics.waiting,
                 {reason: number for reason, number in dropped.items() if number},
             ),
         )
 
-    def is_settled(self, least: int) -> bool:
-        """Tell, of what was added, whether all that must be written is, and nothing is on its way."""
-        counts = self.metrics
-        if counts is None:
-            return self.rows >= least
-        done = counts.written + sum(counts.dropped.values())
-        return counts.requests == done >= least and not counts.waiting
+    @property
+    def done(self) -> int:
+        """Count what has come to its end: rows on disk and, where they are known, requests that were dropped."""
+        return self.rows if self.metrics is None else self.metrics.written + sum(self.metrics.dropped.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +172,21 @@ class Watch:
         return Look(self.rows.count(), metrics)
 
     def wait(self, before: Look, least: int, flush_s: float | None) -> Look:
-        """Wait until at least so many rows were added and nothing more comes, or the time for that is over."""
+        """Wait until nothing of what was sent is on its way any more, or the time for that is over."""
         window_s = MAX_FLUSH_S if flush_s is None else flush_s
-        # The proxy's own counts say when nothing is on its way. Without them, the usual window must bring nothing.
         usual_s: float = StoreSettings.model_fields["flush_s"].default
-        quiet_s = 2 * POLL_S if before.metrics else min(window_s, usual_s) + 1
-        now_s = quiet_since_s = time.monotonic()
-        deadline_s, last = now_s + 2 * window_s + GRACE_S, before
+        deadline_s = time.monotonic() + 2 * window_s + GRACE_S
+        time.sleep(LATEST_S)
+        last, since_s = self.look(), time.monotonic()
+        # The proxy's own counts tell when all that it was asked by now is done. Rows alone don't: more may follow.
+        if before.metrics and last.metrics:
+            wanted, quiet_s = max(before.metrics.requests + least, last.metrics.requests), 0.0
+        else:
+            wanted, quiet_s = before.rows + least, min(window_s, usual_s) + 1
         while True:
             look, now_s = self.look(), time.monotonic()
-            if look != last:
-                quiet_since_s, last = now_s, look
-            is_quiet = now_s - quiet_since_s >= quiet_s
-            if now_s > deadline_s or (is_quiet and (look - before).is_settled(least)):
+            if look.rows != last.rows:
+                last, since_s = look, now_s
+            if now_s > deadline_s or (look.done >= wanted and now_s - since_s >= quiet_s):
                 return look
             time.sleep(POLL_S)

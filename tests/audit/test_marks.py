@@ -91,7 +91,7 @@ WRITTEN = [
 
 @pytest.mark.parametrize(("secret", "written"), WRITTEN)
 def test_what_other_encoders_write_is_among_the_encodings(secret: str, written: bytes) -> None:
-    """Each form that stands in THREATS.md A1, made by someone else's encoder, contains one of the patterns."""
+    """Each form, made by someone else's encoder, contains one of the patterns."""
     patterns = encodings(Mark("m", secret)).values()
     assert any(pattern.lower() in written.lower() for pattern in patterns)
 

@@ -190,9 +190,9 @@ def test_leaky_log(tmp_path: Path) -> None:
         assert (status, result["verdict"]) == (1, "fail")
         assert [answer["verdict"] for answer in result["answers"]] == ["pass", "fail", "pass"], result["account"]
         found = findings(result)
-        assert f"{log}: the mark “search term”, plain" in found
-        assert "the mark “barcode in a path”" in found
-        assert "the mark “path encoded twice”, percent-encoded twice, every byte" in found
+        assert f"{log}: “search term”, plain" in found
+        assert "“barcode in a path”" in found
+        assert "“path encoded twice”, percent-encoded twice, every byte" in found
         assert "session cookie" not in found
         assert str(proxy.store) not in found
         assert canary(proxy, "--config", proxy.config)[0] == 0

@@ -202,8 +202,8 @@ def run_proxy(folder: Path, config: str) -> Iterator[ProxyProcess]:
     """Run a proxy for the length of a test; whatever happens, nothing of it is left running."""
     folder.mkdir(parents=True, exist_ok=True)
     proxy = ProxyProcess(folder, config)
-    proxy.start()
     try:
+        proxy.start()
         yield proxy
     finally:
         if proxy.process and proxy.process.poll() is None:

@@ -65,14 +65,14 @@ def look_at_tables(
     columns: Collection[str] | None = None,
 ) -> Outcome:
     """Look at every table of some tiers, and count what was there: all columns, or those that the check is about."""
-    looked_at = Counter({"files": 0, "rows": 0, "pages": 0, "distinct values": 0})
+    looked_at = Counter({"files": 0, "rows": 0, "pages": 0, "values": 0})
     findings: list[Finding] = []
     for table in evidence.tables(*tiers):
         found = [column for name, column in table.columns.items() if columns is None or name in columns]
         looked_at["files"] += 1
         looked_at["rows"] += table.row_count
         looked_at["pages"] += sum(column.pages for column in found)
-        looked_at["distinct values"] += sum(len(column.distinct) + len(column.unused) for column in found)
+        looked_at["values"] += sum(len(column.distinct) + len(column.unused) for column in found)
         findings += find(table)
     return Outcome(looked_at, tuple(findings), tuple(evidence.unread(*tiers)))
 

@@ -1,20 +1,23 @@
 """The evidence: one look at a store's tree, and its files read page by page, for every check to share."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
-from anonproxy.audit.limits import Limits
+from anonproxy.audit.limits import Limits, digest_settings
 from anonproxy.audit.parquet_pages import BrokenParquet
 from anonproxy.audit.tables import Table, Value, parse_table
-from anonproxy.audit.tree import HOUR_S, Node, Tier, walk
+from anonproxy.audit.tree import HOUR_S, Node, Tier, day_start, walk
 from anonproxy.model.errors import StoreError
 from anonproxy.model.settings import Settings
 
 # A proxy at work renames files while we look: a look in which something went away is thrown away.
-TRIES = 10
+TRIES = 30
 
 # About 25 bytes a row: 200 MB. What is beyond is read again by each check.
 MAX_KEPT_ROWS = 8_000_000
@@ -41,11 +44,19 @@ class Evidence:
     """
 
     def __init__(
-        self, root: Path, now_s: float, settings: Settings | None = None, progress: Progress = ignore_progress
+        self,
+        root: Path,
+        now_s: float,
+        settings: Settings | None = None,
+        progress: Progress = ignore_progress,
+        limits: Limits | None = None,
     ) -> None:
+        if not root.is_dir():
+            raise StoreError(f"{root}: there is no such folder. Name the store with --store or --config")
         self.root = root
         self.now_s = now_s
-        self.limits = Limits.configured(settings) if settings else Limits.loosest()
+        self.limits = limits or (Limits.configured(settings) if settings else Limits.loosest())
+        self.in_force_since = self._find_start(settings)
         self._kept: dict[str, Table] = {}
         self._kept_rows = 0
         self._unreadable: dict[str, str] = {}
@@ -63,6 +74,11 @@ class Evidence:
         tables = [node for node in self.nodes if node.is_table]
         return bool(tables) and all(node.mtime_ns % (HOUR_S * 10**9) for node in tables)
 
+    def limits_on(self, day: date | None) -> Limits:
+        """Give the limits of a day's rows. What was written before the configuration came into force had another."""
+        is_earlier = day and self.in_force_since and day_start(day) < self.in_force_since
+        return Limits.loosest() if is_earlier else self.limits
+
     def tables(self, *tiers: Tier) -> Iterator[Table]:
         """Give the tables of some tiers that can be read, unfinished ones included."""
         for node in self._table_nodes(*tiers):
@@ -79,14 +95,25 @@ class Evidence:
                     yield f"{node.path} can't be read: {self._unreadable[node.path]}"
 
     def read(self, path: str) -> bytes | None:
-        """Read a file whole; None where there is none.
-
-        Raises: OSError
-        """
+        """Read a file whole; None where there is none that can be read."""
         try:
             return (self.root / path).read_bytes()
-        except FileNotFoundError:
+        except OSError:
             return None
+
+    def _find_start(self, settings: Settings | None) -> int | None:
+        """Find since when the configuration is in force, according to the ledger, which a check of its own verifies.
+
+        Units: unix seconds; None when the ledger doesn't know this configuration as the present one
+        """
+        digest = digest_settings(settings) if settings else None
+        started = [
+            (entry["details"].get("settings_sha256"), entry["time"])
+            for entry in _parse_lines(self.read("ledger/ledger.jsonl") or b"")
+            if entry["event"] == "started"
+        ]
+        present = list(takewhile(lambda start: start[0] == digest, reversed(started)))
+        return int(present[-1][1]) if present else None
 
     def _read_vocabulary(self, site: str, day: date) -> dict[tuple[Value, Value], Word] | None:
         """Give what a day's vocabulary says, by column and value; None where there is none that can be read."""
@@ -101,22 +128,19 @@ class Evidence:
 
     def _gather(self, progress: Progress) -> tuple[Node, ...]:
         """Walk the tree and read what is in motion in it, anew until nothing goes away meanwhile."""
-        for attempt in range(TRIES):
+        for _ in range(TRIES):
             self._kept, self._kept_rows, self._unreadable = {}, 0, {}
             try:
                 self.nodes = tuple(walk(self.root))
-                moving = self._table_nodes("hot", "hits", "daily", "vocabulary")
-                for done, node in enumerate(moving):
-                    progress("reading", done, len(moving))
+                nodes = sorted(self._table_nodes("hot", "hits", "daily", "vocabulary"), key=_is_lasting)
+                for done, node in enumerate(nodes):
+                    progress("reading", done, len(nodes))
                     self._read(node)
                 return self.nodes
             except FileNotFoundError:
-                if not self.root.exists() or attempt == TRIES - 1:
-                    break
+                continue
             except OSError as error:
                 raise StoreError(f"{self.root} can't be read ({error.strerror}). Run as the store's owner") from None
-        if not self.root.exists():
-            raise StoreError(f"{self.root}: there is no such folder. Name the store with --store or --config")
         raise StoreError(f"{self.root} changes all the time. Try again, or audit a copy")
 
     def _table_nodes(self, *tiers: Tier) -> list[Node]:
@@ -148,3 +172,23 @@ class Evidence:
             self._kept[node.path] = table
             self._kept_rows += table.row_count
         return table
+
+
+def _is_lasting(node: Node) -> bool:
+    """Tell whether a file is to stay; what is on its way is read first, before it goes."""
+    return not (node.place and (node.place.role == "segment" or node.place.is_temporary))
+
+
+def _parse_lines(content: bytes) -> Iterator[dict[str, Any]]:
+    """Give the lines that look like entries of a ledger."""
+    for line in content.splitlines():
+        try:
+            entry = json.loads(line)
+            if (
+                isinstance(entry["details"], dict)
+                and isinstance(entry["time"], int)
+                and isinstance(entry["event"], str)
+            ):
+                yield entry
+        except (ValueError, KeyError, TypeError):
+            continue

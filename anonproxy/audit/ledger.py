@@ -6,10 +6,11 @@ removal, insertion or truncation. An entry is on disk before the act it describe
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
+
+from anonproxy.model.errors import StoreError
 
 FILE: Final = "ledger.jsonl"
 PUBLIC_KEY: Final = "public-key.pem"
@@ -51,29 +54,63 @@ class Entry:
 
 
 class Ledger:
-    """The writing end. Opening it mends a last line torn by a crash, and says so in an entry of its own."""
+    """The writing end. Opening it replaces a last line torn by a crash by an entry that says so.
+
+    Raises: StoreError when what is there can't be continued, OSError
+    """
 
     def __init__(self, folder: Path, now_s: float) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True)
+            _sync_folder(folder.parent)
         self._path = folder / FILE
         self._key = _read_or_make_key(folder)
-        torn_bytes = _cut_torn_line(self._path)
-        last = _last_line(self._path)
-        self._head = _line_hash(last) if last else GENESIS
-        self._seq = json.loads(last)["seq"] if last else -1
-        if torn_bytes:
-            self.append("mended", {"torn_bytes": torn_bytes}, now_s)
+        content = _read_or_make_file(self._path)
+        self._end = content.rfind(b"\n") + 1
+        self._torn_bytes = len(content) - self._end
+        lines = content[: self._end].splitlines(keepends=True)
+        self._seq = len(lines) - 1
+        self._head = _line_hash(lines[-1]) if lines else GENESIS
+        before = _line_hash(lines[-2]) if len(lines) > 1 else GENESIS
+        try:
+            self.last_s = _verify_line(self._seq, lines[-1], before, self._key.public_key()).time_s if lines else None
+        except LedgerBroken as error:
+            raise StoreError(
+                f"{folder}: can't be continued, {error}. Keep it as evidence in another place; a new one is begun then"
+            ) from None
+        with contextlib.suppress(OSError):  # a full disk doesn't keep anybody from serving: the next entry tries again
+            self._mend(now_s)
 
     @property
     def head(self) -> str:
         """Return the hash of the newest entry, for publishing."""
         return self._head
 
+    def latest(self, event: str) -> Details:
+        """Return the details of the newest entry of a kind; none when there is no such entry."""
+        return next((entry["details"] for entry in self._backwards() if entry["event"] == event), {})
+
+    def newest(self, events: Set[str]) -> str | None:
+        """Return which of some events happened last."""
+        return next((entry["event"] for entry in self._backwards() if entry["event"] in events), None)
+
     def append(self, event: str, details: Details, now_s: float) -> None:
         """Sign an entry and put it on disk before returning.
 
         Raises: OSError when the disk refuses; the chain is then as it was
         """
+        self._mend(now_s)
+        self._write(event, details, now_s)
+
+    def _backwards(self) -> Iterator[dict[str, Any]]:
+        yield from map(json.loads, reversed(self._path.read_bytes()[: self._end].splitlines()))
+
+    def _mend(self, now_s: float) -> None:
+        if self._torn_bytes:
+            self._write("mended", {"torn_bytes": self._torn_bytes}, now_s)
+            self._torn_bytes = 0
+
+    def _write(self, event: str, details: Details, now_s: float) -> None:
         entry: dict[str, Any] = {
             "seq": self._seq + 1,
             "time": int(now_s) // TIME_RESOLUTION_S * TIME_RESOLUTION_S,
@@ -83,7 +120,8 @@ class Ledger:
         }
         entry["signature"] = base64.b64encode(self._key.sign(_canonical(entry))).decode()
         line = _canonical(entry) + b"\n"
-        _append_whole(self._path, line)
+        _write_whole_at(self._path, self._end, line)
+        self._end += len(line)
         self._seq += 1
         self._head = _line_hash(line)
 
@@ -119,12 +157,15 @@ def _verify_line(seq: int, line: bytes, head: str, public_key: Ed25519PublicKey)
         raise LedgerBroken(f"entry {seq}: torn, its line has no end")
     try:
         entry = json.loads(line)
+        written = _canonical(entry) + b"\n"
         signature = base64.b64decode(entry.pop("signature"), validate=True)
         public_key.verify(signature, _canonical(entry))
     except InvalidSignature:
         raise LedgerBroken(f"entry {seq}: its signature is not by the published key") from None
     except (ValueError, KeyError, AttributeError, TypeError):
         raise LedgerBroken(f"entry {seq}: not a signed entry") from None
+    if written != line:
+        raise LedgerBroken(f"entry {seq}: not written as it was signed")
     if entry.get("seq") != seq:
         raise LedgerBroken(f"entry {seq}: expected number {seq}, got {entry.get('seq')}")
     if entry.get("previous") != head:
@@ -140,44 +181,42 @@ def _line_hash(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
 
-def _append_whole(path: Path, line: bytes) -> None:
-    """Append a line and sync it; what a full disk took of it is cut off again."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def _write_whole_at(path: Path, end: int, line: bytes) -> None:
+    """Put a line behind the whole ones, over what a crash left of another, and sync it.
+
+    What a full disk takes of it is no line: it has no end, and is overwritten by the next.
+    """
+    descriptor = os.open(path, os.O_WRONLY)
     try:
-        before = os.fstat(descriptor).st_size
-        try:
-            if os.write(descriptor, line) != len(line):
-                raise OSError("short write")
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, before)
-            raise
+        if os.fstat(descriptor).st_size < end:
+            raise OSError("the ledger is shorter than it was")
+        if os.pwrite(descriptor, line, end) != len(line):
+            raise OSError("short write")
+        os.ftruncate(descriptor, end + len(line))
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _cut_torn_line(path: Path) -> int:
-    """Cut off a last line without an end and return how many bytes it had."""
-    if not path.exists():
-        return 0
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-    return len(content) - whole
-
-
-def _last_line(path: Path) -> bytes:
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    return lines[-1] if lines else b""
+def _read_or_make_file(path: Path) -> bytes:
+    if path.exists():
+        return path.read_bytes()
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    _sync_folder(path.parent)
+    return b""
 
 
 def _read_or_make_key(folder: Path) -> Ed25519PrivateKey:
+    for name in (SIGNING_KEY, PUBLIC_KEY):
+        _temporary(folder / name).unlink(missing_ok=True)  # a crash while the key was made
     path = folder / SIGNING_KEY
     if path.exists():
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        try:
+            key = load_pem_private_key(path.read_bytes(), password=None)
+        except ValueError:
+            key = None
         if not isinstance(key, Ed25519PrivateKey):
-            raise LedgerBroken("the signing key is not an Ed25519 key")
+            raise StoreError(f"{path}: not an Ed25519 key. Put the right one back, or move the ledger to another place")
     else:
         key = Ed25519PrivateKey.generate()
         _write_whole(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
@@ -188,10 +227,23 @@ def _read_or_make_key(folder: Path) -> Ed25519PrivateKey:
 
 
 def _write_whole(path: Path, content: bytes, mode: int) -> None:
-    temporary = path.with_suffix(".tmp")
+    temporary = _temporary(path)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_suffix(".tmp")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

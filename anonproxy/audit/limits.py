@@ -1,6 +1,7 @@
 """What a store is held to: its own configuration, or the loosest that any configuration may set."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final, Self
 
 from annotated_types import Ge, Le
@@ -27,6 +28,15 @@ class Limits:
     hits_days: int
     daily_months: int
     sites: tuple[SiteSettings, ...] | None  # None: no configuration was given
+
+    @property
+    def published(self) -> frozenset[str]:
+        """Give the texts that the library itself chose, whatever they look like."""
+        return frozenset(
+            text
+            for site in self.sites or ()
+            for text in (*(route.path for route in site.routes), *site.campaigns, *site.referrers)
+        )
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
@@ -62,6 +72,11 @@ class Limits:
             daily_months=_bound(StoreSettings, "daily_months", Le),
             sites=None,
         )
+
+
+def digest_settings(settings: Settings) -> str:
+    """Return the digest by which the ledger names a configuration."""
+    return sha256(settings.model_dump_json().encode()).hexdigest()
 
 
 def _bound(model: type[BaseModel], field: str, kind: type[Ge] | type[Le]) -> int:

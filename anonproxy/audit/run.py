@@ -11,6 +11,7 @@ from typing import Final
 from anonproxy.audit.check import Check, Outcome, Verdict
 from anonproxy.audit.checks import CHECKS
 from anonproxy.audit.evidence import Evidence, Progress, ignore_progress
+from anonproxy.audit.limits import Limits
 from anonproxy.audit.specimen import NOW, write_specimen
 from anonproxy.model.settings import Settings
 
@@ -68,22 +69,20 @@ def run_audit(
     settings: Settings | None = None,
     checks: Sequence[Check] = CHECKS,
     progress: Progress = ignore_progress,
+    limits: Limits | None = None,
 ) -> Report:
-    """Audit a store.
+    """Audit a store, and hold it to its settings, or to limits that are given instead.
 
     Raises: StoreError when it can't be read
     """
     with _specimen() as specimen:
         controls = [_prove(check, specimen, progress, done, len(checks)) for done, check in enumerate(checks)]
-    evidence = Evidence(root, now_s, settings, progress)
+    evidence = Evidence(root, now_s, settings, progress, limits)
     row_count = evidence.row_count
     results = []
     for done, (check, control) in enumerate(zip(checks, controls, strict=True)):
         progress("checking", done, len(checks))
-        outcome = check.look(evidence)
-        if not row_count:
-            outcome = Outcome(outcome.looked_at, outcome.findings, (*outcome.unknown, NOTHING))
-        results.append(Result(check, control, outcome))
+        results.append(Result(check, control, _look(check, evidence, is_empty=not row_count)))
     files = sum(node.kind == "file" for node in evidence.nodes)
     return Report(root, evidence.limits.source, row_count, files, tuple(results))
 
@@ -94,6 +93,15 @@ def _specimen() -> Iterator[Path]:
         specimen = Path(folder, "clean")
         write_specimen(specimen)
         yield specimen
+
+
+def _look(check: Check, evidence: Evidence, *, is_empty: bool) -> Outcome:
+    """Let a check look; where it breaks down it could not tell, and what broke it may not be repeated."""
+    try:
+        outcome = check.look(evidence)
+    except Exception as error:
+        return Outcome({}, (), (f"the check broke down ({type(error).__name__})",))
+    return Outcome(outcome.looked_at, outcome.findings, (*outcome.unknown, NOTHING)) if is_empty else outcome
 
 
 def _prove(check: Check, specimen: Path, progress: Progress, done: int, total: int) -> Control:

@@ -89,7 +89,7 @@ def write_hour(root: Path, time_s: int, visits: int = 12, *, is_journalled: bool
     write_rows(root, path, visit_rows(time_s, visits))
     write_vocabulary(root, time_s)
     if is_journalled:
-        sign(root, "sealed", {"file": path})
+        own(root, path)
     tidy(root)
     return path
 
@@ -101,7 +101,7 @@ def write_day(root: Path, time_s: int, *, is_journalled: bool = True) -> None:
     write_rows(root, f"daily/{day}/daily.parquet", _daily_rows(time_s))
     write_vocabulary(root, time_s)
     if is_journalled:
-        sign(root, "settled", {"site": "www", "date": day.rpartition("=")[2], "rows": 60})
+        own(root, f"hits/{day}/hits.parquet")
     tidy(root)
 
 
@@ -145,11 +145,11 @@ def read_rows(root: Path, path: str) -> list[Row]:
 
 
 def change_rows(root: Path, path: str, change: Callable[[list[Row]], object], style: Style = PLAIN) -> None:
-    """Write a file anew after a change to its rows in place, or only in another style."""
+    """Write a file anew after a change to its rows in place, or only in another style, and own it in the ledger."""
     rows = read_rows(root, path)
     change(rows)
     write_rows(root, path, rows, style)
-    tidy(root)
+    own(root, path)
 
 
 def add_words(root: Path, *words: tuple[str, str, str, int | None]) -> None:
@@ -174,6 +174,18 @@ def tidy(root: Path) -> None:
             path.chmod(0o700 if node.kind == "folder" else 0o600)
             time_s = place.starts_at if place and place.day else TODAY
             os.utime(path, (time_s, time_s))
+
+
+def own(root: Path, path: str) -> None:
+    """Put a file into the ledger as it is now, as if the software itself had written it so."""
+    place = parse_place(path, "file")
+    if place and place.role == "sealed":
+        sign(root, "sealed", {"file": path, "sha256": sha256((root / path).read_bytes()).hexdigest()})
+    elif place and place.tier in {"hits", "daily"}:
+        files = {tier: root / path.replace(str(place.tier), tier) for tier in ("hits", "daily")}
+        digests = {f"{tier}_sha256": sha256(file.read_bytes()).hexdigest() for tier, file in files.items()}
+        sign(root, "settled", {"site": str(place.site), "date": str(place.day), **digests})
+    tidy(root)
 
 
 def sign(root: Path, event: str, details: Mapping[str, str | int], time_s: int = NOW - HOUR_S) -> None:

@@ -39,8 +39,11 @@ _PATTERNS: Final[tuple[tuple[str, Role], ...]] = (
 )
 LAYOUT: Final = tuple((re.compile(pattern, re.ASCII), role) for pattern, role in _PATTERNS)
 
-# What a name may look like to be repeated in a report: no digits that could count for something, nothing encoded.
-_HARMLESS: Final = re.compile(r"\.?[A-Za-z][A-Za-z_-]{0,23}(\.[A-Za-z]{1,8})?|\.", re.ASCII)
+# Endings of names that a report may repeat. The name itself could be anybody's.
+_ENDINGS: Final = (
+    ".bak", ".csv", ".db", ".duckdb", ".gz", ".json", ".jsonl", ".key", ".log", ".parquet", ".pem", ".sql", ".sqlite",
+    ".swp", ".tmp", ".txt", ".wal", ".xlsx", ".zip",
+)  # fmt: skip
 
 Kind = Literal["file", "folder", "link", "other"]
 
@@ -90,7 +93,8 @@ class Node:
             return "the store's folder" if self.path == "." else self.path
         parent, _, name = self.path.rpartition("/")
         folder = f"{parent}/" if parent and parse_place(parent, "folder") else "…/" if parent else ""
-        return folder + (name if _HARMLESS.fullmatch(name) else f"(a name of {len(name)} characters)")
+        ending = next((f" ending in {ending}" for ending in _ENDINGS if name.endswith(ending)), "")
+        return f"{folder}(a name of {len(name)} characters{ending})"
 
 
 def day_start(day: date) -> int:

@@ -1,6 +1,7 @@
 """The ledger shows every tampering and survives every crash."""
 
 import json
+import resource
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from anonproxy.audit.ledger import (
     read_ledger,
     verify_lines,
 )
+from anonproxy.model.errors import StoreError
+from tests.store.kill import deaths, killed_after
 
 NOW = 1_800_000_000.0
 
@@ -80,15 +83,106 @@ def test_another_key_is_not_believed(folder: Path, tmp_path: Path) -> None:
         list(verify_lines((tmp_path / "forged" / FILE).read_bytes(), (folder / PUBLIC_KEY).read_bytes()))
 
 
-@pytest.mark.parametrize("kept_bytes", [1, 20, -1])
-def test_torn_line_is_mended_by_name(folder: Path, kept_bytes: int) -> None:
-    """A line torn by a crash is cut off at the next start, and an entry says that it was."""
+def test_torn_line_is_mended_by_name(folder: Path) -> None:
+    """A line torn by a crash at any byte is replaced at the next start by an entry that says how much it was."""
     path = folder / FILE
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:-1]) + lines[-1][:kept_bytes])
-    Ledger(folder, NOW).append("started", {}, NOW)
-    entries = read_ledger(folder)
-    assert [entry.event for entry in entries[-2:]] == ["mended", "started"]
+    *whole, last = path.read_bytes().splitlines(keepends=True)
+    for kept_bytes in range(1, len(last)):
+        path.write_bytes(b"".join(whole) + last[:kept_bytes])
+        Ledger(folder, NOW).append("started", {}, NOW)
+        entries = read_ledger(folder)
+        assert [entry.event for entry in entries[-2:]] == ["mended", "started"]
+        assert entries[-2].details == {"torn_bytes": kept_bytes}
+
+
+def test_zeros_of_a_power_cut_are_a_torn_line(folder: Path) -> None:
+    """A file system may have made room for a line that never came."""
+    with (folder / FILE).open("ab") as file:
+        file.write(bytes(300))
+    Ledger(folder, NOW)
+    assert read_ledger(folder)[-1].details == {"torn_bytes": 300}
+
+
+def test_a_mend_that_is_torn_itself_is_mended_by_name(folder: Path) -> None:
+    """Killed while mending, at any byte, the next start still finds that something was torn."""
+    path = folder / FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(700))
+    Ledger(folder, NOW)
+    mend = path.read_bytes()[len(whole) :]
+    for kept_bytes in range(0, len(mend), 7):
+        path.write_bytes(whole + mend[:kept_bytes] + bytes(700 - kept_bytes))
+        Ledger(folder, NOW)
+        assert [entry.event for entry in read_ledger(folder)[5:]] == ["mended"]
+
+
+def test_a_full_disk_leaves_the_chain_as_it_was(folder: Path) -> None:
+    """What the disk refuses isn't in the chain, torn or whole, and the next entry follows the last whole one."""
+    path = folder / FILE
+    ledger = Ledger(folder, NOW)
+    head = ledger.head
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, hard))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="short write"):
+                ledger.append("sealed", {}, NOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ledger.head == head
+    ledger.append("stopped", {}, NOW)
+    assert [entry.event for entry in read_ledger(folder)[5:]] == ["stopped"]
+
+
+def test_what_was_taken_from_the_file_meanwhile_is_not_papered_over(folder: Path) -> None:
+    """A ledger that was shortened under the writer gets no more entries: it would have a hole."""
+    ledger = Ledger(folder, NOW)
+    (folder / FILE).write_bytes(b"")
+    with pytest.raises(OSError, match="shorter than it was"):
+        ledger.append("sealed", {}, NOW)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / SIGNING_KEY).write_text("none"), "not an Ed25519 key"),
+        (lambda folder: (folder / SIGNING_KEY).unlink(), "its signature is not by"),
+        (lambda folder: (folder / FILE).write_bytes((folder / FILE).read_bytes() + b"{}\n"), "not a signed entry"),
+    ],
+    ids=["key spoilt", "key lost", "foreign entry"],
+)
+def test_what_cant_be_continued_is_refused(folder: Path, spoil: Callable[[Path], object], message: str) -> None:
+    """A chain whose end isn't ours isn't continued, and the message says what to do with it."""
+    spoil(folder)
+    with pytest.raises(StoreError, match=message):
+        Ledger(folder, NOW)
+
+
+def test_killed_at_any_step_of_its_making_a_ledger_begins(tmp_path: Path) -> None:
+    """The next start has a key, a published half of it and no leftovers."""
+    for step in deaths():
+        folder = tmp_path / str(step) / "ledger"
+        folder.parent.mkdir()
+        with killed_after(step) as fate:
+            Ledger(folder, NOW).append("started", {}, NOW)
+        Ledger(folder, NOW).append("started", {}, NOW)
+        assert {entry.event for entry in read_ledger(folder)} == {"started"}
+        assert sorted(path.name for path in folder.iterdir()) == sorted([FILE, PUBLIC_KEY, SIGNING_KEY])
+        if not fate.came:
+            break
+    assert step > 5
+
+
+def test_remembers_what_happened_last(folder: Path) -> None:
+    """The newest entry of a kind is found, also after a restart."""
+    Ledger(folder, NOW).append("configured", {"settings_sha256": "a"}, NOW + 60)
+    ledger = Ledger(folder, NOW)
+    assert ledger.latest("sealed")["rows"] == 4
+    assert ledger.latest("configured") == {"settings_sha256": "a"}
+    assert ledger.latest("purged") == {}
+    assert ledger.newest({"sealed", "configured"}) == "configured"
+    assert ledger.newest({"purged"}) is None
+    assert ledger.last_s == NOW + 60
 
 
 def test_signing_key_is_the_owners_alone(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,8 @@ import pyarrow as pa
 
 from anonproxy.audit.check import Check, Finding, Outcome, look_at_tables
 from anonproxy.audit.evidence import Evidence
-from anonproxy.audit.parquet_pages import BrokenParquet, ColumnChunk, SchemaElement, Statistics
+from anonproxy.audit.parquet_pages import BYTE_WIDTHS, BrokenParquet, ColumnChunk, Page, SchemaElement, Statistics
+from anonproxy.audit.rendition import find_differences, is_comparable, render
 from anonproxy.audit.specimen import COLUMNS, SEALED, Style, change_rows
 from anonproxy.audit.tables import Table
 from anonproxy.audit.tree import Tier
@@ -38,19 +40,41 @@ CREATED_BY: Final = re.compile(rb"parquet-cpp-arrow version \d{1,3}\.\d{1,3}\.\d
 
 
 def look(evidence: Evidence) -> Outcome:
-    """Compare every file's footer with the declared columns, and look for bytes that nothing points to."""
-    return look_at_tables(evidence, TIERS_LOOKED_AT, find)
+    """Compare every file with its declared columns, and with what its rows give when they are written anew."""
+    renditions = 0
+
+    def find(table: Table) -> Iterator[Finding]:
+        nonlocal renditions
+        found = list(find_in_file(table))
+        yield from found
+        # Where something is wrong already, or a dictionary holds too much, a rendition would only say so once more.
+        if not found and is_comparable(table) and not any(column.unused for column in table.columns.values()):
+            renditions += 1
+            yield from find_in_rendition(table)
+
+    outcome = look_at_tables(evidence, TIERS_LOOKED_AT, find)
+    return replace(outcome, looked_at={**outcome.looked_at, "rewritten to compare": renditions})
 
 
-def find(table: Table) -> Iterator[Finding]:
+def find_in_rendition(table: Table) -> Iterator[Finding]:
+    """Find what a file holds that its own rows don't give."""
+    try:
+        for place in find_differences(table, render(table, COLUMNS[str(table.place.tier)])):
+            yield Finding(f"{table.path}, {place}", "holds something that its rows don't explain")
+    except (pa.ArrowException, BrokenParquet, ValueError, IndexError):
+        yield Finding(table.path, "is not built as the known writer does it")
+
+
+def find_in_file(table: Table) -> Iterator[Finding]:
     """Find what a file holds beside its declared rows."""
     columns = COLUMNS[str(table.place.tier)]
     yield from find_in_schema(table, columns)
     yield from find_in_metadata(table)
-    yield from find_in_footer(table, {column.name for column in columns if column.world == "enumerated"})
     try:
+        yield from find_in_footer(table, {column.name for column in columns if column.world == "enumerated"})
         for region in table.file.slack():
             yield Finding(f"{table.path}, byte {region.offset}", f"{region.length} bytes that belong to nothing")
+        yield from find_in_pages(table)
     except BrokenParquet as error:
         yield Finding(table.path, str(error))
 
@@ -109,6 +133,64 @@ def find_in_footer(table: Table, with_statistics: set[str]) -> Iterator[Finding]
                 yield Finding(where, "a minimum or maximum that no row has")
 
 
+def find_in_pages(table: Table) -> Iterator[Finding]:
+    """Find bytes behind a page's last value, and pages that the writer doesn't make.
+
+    Raises: BrokenParquet
+    """
+    for group in table.file.row_groups:
+        for chunk in group.columns:
+            for number, page in enumerate(table.file.pages(chunk)):
+                where = f"{table.path}, page {number + 1} of {_shown(table, chunk)}"
+                try:
+                    extra = len(page.raw) - measure_page(page, chunk.element)
+                except (ValueError, IndexError):
+                    yield Finding(where, "not built as the known writer does it")
+                else:
+                    if extra:
+                        yield Finding(where, f"{extra} bytes behind its last value")
+
+
+def measure_page(page: Page, element: SchemaElement) -> int:
+    """Tell how many bytes a page needs for its values.
+
+    Raises: ValueError for a page that the known writer doesn't make, IndexError for one that ends too early
+    Source: parquet-format, Encodings.md
+    """
+    raw, start, count = page.raw, 0, page.value_count
+    if page.kind == "data" and element.is_nullable:
+        start = 4 + int.from_bytes(raw[:4], "little")
+        if _measure_hybrid(raw, 4, 1, count) != start:
+            raise ValueError
+        count -= page.values.count(None)
+    if page.is_dictionary_encoded:
+        return _measure_hybrid(raw, start + 1, raw[start], count) if count else min(len(raw), start + 1)
+    if page.encoding not in {"PLAIN", "PLAIN_DICTIONARY"}:
+        raise ValueError
+    if element.type in BYTE_WIDTHS:
+        return start + count * BYTE_WIDTHS[element.type]
+    for _ in range(count):
+        start += 4 + int.from_bytes(raw[start : start + 4], "little")
+    return start
+
+
+def _measure_hybrid(raw: bytes, at: int, width: int, count: int) -> int:
+    """Walk runs and bit-packed groups without unpacking them, and give the offset behind the last."""
+    while count > 0:
+        header, shift = 0, 0
+        while True:
+            header |= (raw[at] & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if raw[at - 1] < 0x80:
+                break
+        length = header >> 1
+        count -= length * 8 if header & 1 else length
+        at += length * width if header & 1 else (width + 7) // 8
+        if not length:
+            raise ValueError
+    return at
+
+
 def _describe_element(element: SchemaElement) -> tuple[str, str, int | None, bool, str | None, bool]:
     return (
         element.name,
@@ -157,7 +239,8 @@ CHECK: Final = Check(
     code="anatomy",
     claim="Files hold the declared columns and nothing beside",
     how="Each footer is compared with the declared columns and keys; minima and maxima stand there only for closed "
-    "lists; every byte must belong to a page, an index or the footer.",
+    "lists; every byte must belong to a page, an index or the footer. Where the library that wrote a file is "
+    "at hand, its rows are written anew, and every byte but zstd's own must be the same.",
     look=look,
     sabotage=sabotage,
 )

@@ -1,5 +1,6 @@
 """Every stored value comes from a published vocabulary: set inclusion, no guessing."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,15 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
     "route": frozenset({UNLISTED, UNMATCHED, REDACTED}),
     "referrer": frozenset({DIRECT, INTERNAL, OTHER}),
     "campaign": frozenset({OTHER}),
+}
+
+# What an open value looks like, whoever let it in; networks have a check of their own.
+SHAPES: Final[Mapping[str, re.Pattern[str]]] = {
+    "route": re.compile(r"/[^?#\s\x00-\x1f\x7f]{0,2047}"),
+    "network_class": re.compile(r"[a-z0-9][a-z0-9_-]{0,31}"),
+    "referrer": re.compile(r"[a-z0-9.:\[\]-]{1,253}"),
+    "campaign": re.compile(r"[^/?#@\s\x00-\x1f\x7f]{1,64}"),
+    "language": re.compile(r"[a-z]{2,3}|other"),
 }
 
 # How a value may have come into each column's vocabulary.
@@ -100,7 +110,7 @@ def find_in_vocabulary(evidence: Evidence, table: Table) -> Iterator[Finding]:
             yield Finding(f"{table.path}, site of row {row + 1}", f"another site ({describe(site)})")
     entries = table.distinct("column", "value", "origin", "visits")
     for (column, value, origin, visits), row in entries.items():
-        if flaw := _flaw(evidence.limits.k, column, value, origin, visits):
+        if flaw := _flaw(evidence.limits_on(table.place.day).k, column, value, origin, visits):
             yield Finding(f"{table.path}, row {row + 1}", f"{flaw} ({describe(value)})")
 
 
@@ -108,9 +118,12 @@ def _flaw(k: int, column: Value, value: Value, origin: Value, visits: Value) -> 
     if column not in ORIGINS:
         return "a value for a column that has no vocabulary"
     if origin not in ORIGINS[str(column)]:
-        return f"{column} has no values of such an origin"
+        return "its column has no values of such an origin"
     if origin == Origin.ENUMERATED and value not in PLACEHOLDERS[str(column)]:
-        return f"called a placeholder of {column} and is none"
+        return "called a placeholder of its column and is none"
+    shape = SHAPES.get(str(column))
+    if origin != Origin.ENUMERATED and shape and not shape.fullmatch(str(value)):
+        return "not of the shape that values of its column have"
     if origin == Origin.ADMITTED and not (isinstance(visits, int) and visits >= k):
         return f"admitted without {k} visits"
     if origin != Origin.ADMITTED and visits is not None:

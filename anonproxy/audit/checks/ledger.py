@@ -9,7 +9,7 @@ from typing import Final
 
 from anonproxy.audit.check import Check, Finding, Outcome
 from anonproxy.audit.evidence import Evidence
-from anonproxy.audit.ledger import FILE, PUBLIC_KEY, TIME_RESOLUTION_S, Entry, LedgerBroken, verify_lines
+from anonproxy.audit.ledger import PUBLIC_KEY, TIME_RESOLUTION_S, Entry, LedgerBroken, verify_lines
 from anonproxy.audit.specimen import LEDGER
 from anonproxy.audit.tree import HOUR_S, Node, parse_place
 
@@ -27,6 +27,7 @@ DETAILS: Final = {
     "hits_sha256": re.compile(r"[0-9a-f]{64}"),
     "daily_sha256": re.compile(r"[0-9a-f]{64}"),
 }
+PATHS: Final = frozenset({"file", "from"})
 EVENT: Final = re.compile(r"[a-z]+(_[a-z]+){0,3}")
 
 
@@ -54,7 +55,7 @@ class Account:
 
 def look(evidence: Evidence) -> Outcome:
     """Verify the chain, replay it, and compare the result with the tree."""
-    content, public_key = evidence.read(f"ledger/{FILE}"), evidence.read(f"ledger/{PUBLIC_KEY}")
+    content, public_key = evidence.read(LEDGER), evidence.read(f"ledger/{PUBLIC_KEY}")
     nodes = [node for node in evidence.nodes if node.place and node.place.role in {"sealed", "settled", "aside"}]
     looked_at = {"entries": 0, "files": len(nodes)}
     if content is None:
@@ -62,7 +63,7 @@ def look(evidence: Evidence) -> Outcome:
     if public_key is None:
         return Outcome(looked_at, (), ("the public key is missing, so no signature can be verified",))
     try:
-        entries = list(verify_lines(content, public_key))
+        entries = _read_entries(evidence)
     except LedgerBroken as error:
         return Outcome(looked_at, (Finding(LEDGER, str(error)),))
     except ValueError:
@@ -74,7 +75,10 @@ def look(evidence: Evidence) -> Outcome:
         *find_missing(evidence, nodes, account),
         *find_swapped(evidence, account),
     )
-    unknown = tuple(f"entry {entry.seq}: {what}" for entry in entries for what in _unexplained(entry))
+    unknown = (
+        *(f"entry {entry.seq}: {what}" for entry in entries for what in _unexplained(entry)),
+        *(f"{node.path}: no digest stands in the ledger" for node in nodes if account.files.get(node.path, "") is None),
+    )
     return Outcome({"entries": len(entries), "files": len(nodes)}, findings, unknown)
 
 
@@ -86,6 +90,7 @@ def replay(entries: list[Entry]) -> Account:
         day = f"site={details.get('site')}/date={details.get('date')}"
         match entry.event:
             case "sealed" | "set_aside":
+                account.take(str(details.get("from")))
                 account.put(str(details.get("file")), details.get("sha256"), entry.time_s)
             case "settled":
                 for tier in ("hits", "daily"):
@@ -105,7 +110,7 @@ def find_in_entries(entries: list[Entry]) -> Iterator[Finding]:
         for key, value in entry.details.items():
             if key in DETAILS and not (isinstance(value, str) and DETAILS[key].fullmatch(value)):
                 yield Finding(where, f"{key} has a value that it can't have")
-            if key == "file" and parse_place(str(value), "file") is None:
+            if key in PATHS and parse_place(str(value), "file") is None:
                 yield Finding(where, "names a file that the layout doesn't know")
 
 
@@ -125,21 +130,40 @@ def find_orphans(evidence: Evidence, nodes: list[Node], account: Account) -> Ite
 
 
 def find_missing(evidence: Evidence, nodes: list[Node], account: Account) -> Iterator[Finding]:
-    """Find files that should be there."""
+    """Find files that should be there. An hour whose merge was cut short is there under another name."""
     there = {node.path for node in nodes}
+    merging = {node.path.rpartition(".")[0] for node in evidence.nodes if node.place and node.place.role != "ledger"}
     for path in sorted(account.files.keys() - there):
         is_old = evidence.now_s - account.written_at[path] > GRACE_S
-        if is_old and parse_place(path, "file") and not (evidence.root / path).exists():
+        if is_old and parse_place(path, "file") and path not in merging and not (evidence.root / path).exists():
             yield Finding(path, "was written according to the ledger, and is gone without an entry")
 
 
 def find_swapped(evidence: Evidence, account: Account) -> Iterator[Finding]:
-    """Find files that are not those that were written."""
+    """Find files that are not those that were written. Of a proxy at work the ledger may be a step ahead by now."""
+    if suspects := set(_suspects(evidence, account)):
+        newer = replay(_read_entries(evidence))
+        for path in sorted(suspects & set(_suspects(evidence, newer))):
+            yield Finding(path, "is not the file whose digest stands in the ledger")
+
+
+def _suspects(evidence: Evidence, account: Account) -> Iterator[str]:
+    """Name the files with another digest than the ledger's; an unfinished one may be about to take its place."""
     for path, digest in account.files.items():
         if digest and parse_place(path, "file"):
-            content = evidence.read(path)
-            if content is not None and sha256(content).hexdigest() != digest:
-                yield Finding(path, "is not the file whose digest stands in the ledger")
+            contents = [evidence.read(name) for name in (path, f"{path}.tmp")]
+            digests = {sha256(content).hexdigest() for content in contents if content is not None}
+            if contents[0] is not None and digest not in digests:
+                yield path
+
+
+def _read_entries(evidence: Evidence) -> list[Entry]:
+    """Read and verify the ledger as it is now.
+
+    Raises: LedgerBroken, ValueError for a public key that is none
+    """
+    content, public_key = evidence.read(LEDGER), evidence.read(f"ledger/{PUBLIC_KEY}")
+    return list(verify_lines(content or b"", public_key or b""))
 
 
 def _unexplained(entry: Entry) -> Iterator[str]:
@@ -147,7 +171,7 @@ def _unexplained(entry: Entry) -> Iterator[str]:
     if not EVENT.fullmatch(entry.event):
         yield "an event that this version doesn't know"
     for key, value in entry.details.items():
-        if isinstance(value, str) and key not in DETAILS and key != "file":
+        if isinstance(value, str) and key not in DETAILS.keys() | PATHS:
             yield "a text that this version doesn't know"
 
 

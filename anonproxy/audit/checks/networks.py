@@ -7,6 +7,7 @@ from typing import Final
 
 from anonproxy.audit.check import Check, Finding, Outcome, look_at_tables, values
 from anonproxy.audit.evidence import Evidence
+from anonproxy.audit.limits import Limits
 from anonproxy.audit.specimen import SEALED, add_words, change_rows
 from anonproxy.audit.tables import Table, Value
 from anonproxy.audit.tree import Tier
@@ -34,21 +35,21 @@ def look(evidence: Evidence) -> Outcome:
     """Parse every stored network, in rows, dictionary pages and vocabularies."""
 
     def find(table: Table) -> Iterator[Finding]:
+        limits = evidence.limits_on(table.place.day)
         if table.place.tier == "vocabulary":
             for (column, value), row in table.distinct("column", "value").items():
                 if column == "network":
-                    yield from _judge(evidence, value, f"{table.path}, row {row + 1}")
+                    yield from _judge(limits, value, f"{table.path}, row {row + 1}")
             return
         for _, value, where in values(table, ("network",)):
             if value is not None:
-                yield from _judge(evidence, value, where)
+                yield from _judge(limits, value, where)
                 yield from _find_unadmitted(evidence, table, value, where)
 
     return look_at_tables(evidence, TIERS_LOOKED_AT, find, ("network", "column", "value"))
 
 
-def _judge(evidence: Evidence, value: Value, where: str) -> Iterator[Finding]:
-    limits = evidence.limits
+def _judge(limits: Limits, value: Value, where: str) -> Iterator[Finding]:
     network = parse_network(value)
     if not limits.stores_network:
         yield Finding(where, "a network, though the configuration stores none")
@@ -66,9 +67,9 @@ def _find_unadmitted(evidence: Evidence, table: Table, value: Value, where: str)
     place = table.place
     words = evidence.vocabulary(place.site, place.day) if place.site and place.day else None
     word = (words or {}).get(("network", value))
-    is_shared = word and word.origin == Origin.ADMITTED and isinstance(word.visits, int)
-    if not (word and is_shared and int(str(word.visits)) >= evidence.limits.k):
-        yield Finding(where, f"the vocabulary doesn't say that {evidence.limits.k} visits shared it")
+    k = evidence.limits_on(place.day).k
+    if not (word and word.origin == Origin.ADMITTED and isinstance(word.visits, int) and word.visits >= k):
+        yield Finding(where, f"the vocabulary doesn't say that {k} visits shared it")
 
 
 def parse_network(value: Value) -> Network | None:

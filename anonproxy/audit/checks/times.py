@@ -28,12 +28,12 @@ def look(evidence: Evidence) -> Outcome:
         unknown = (*unknown, "this copy of the store lost the times of its files: copy with `cp -a` or `rsync -a`")
     else:
         findings += tuple(find_exact(evidence, stamped))
-    return Outcome({**outcome.looked_at, "times of files and folders": len(stamped)}, findings, unknown)
+    return Outcome({**outcome.looked_at, "times on disk": len(stamped)}, findings, unknown)
 
 
 def find(evidence: Evidence, table: Table) -> Iterator[Finding]:
     """Find times that are exact, outside the hour or day of their path, or still to come."""
-    place, resolution_s = table.place, evidence.limits.resolution_s
+    place, resolution_s = table.place, evidence.limits_on(table.place.day).resolution_s
     length_s = DAY_S if place.hour is None else HOUR_S
     if place.starts_at > evidence.now_s + AHEAD_S:
         yield Finding(table.path, "its time is still to come")

@@ -38,13 +38,15 @@ def look(evidence: Evidence) -> Outcome:
     spans: dict[Value, Span] = {}
     foreign: list[Finding] = []
     resolution_s = _resolution(evidence)
+    days = {table.place.day for table in evidence.tables(*TIERS_LOOKED_AT)}
 
     def find(table: Table) -> Iterator[Finding]:
-        yield from find_refused(table, evidence.limits.sites)
+        yield from find_refused(table, evidence.limits_on(table.place.day).sites)
         foreign.extend(_follow(table, spans))
 
     outcome = look_at_tables(evidence, TIERS_LOOKED_AT, find, (*VISIT, "time", "bot", "route"))
-    longest_s = -(-evidence.limits.visit_max_s // resolution_s) * resolution_s
+    visit_max_s = max((evidence.limits_on(day).visit_max_s for day in days), default=evidence.limits.visit_max_s)
+    longest_s = -(-visit_max_s // resolution_s) * resolution_s
     findings = (*outcome.findings, *foreign, *_find_long(spans, longest_s), *_find_small(spans))
     return Outcome({**outcome.looked_at, "visits": len(spans)}, findings, outcome.unknown)
 
@@ -72,7 +74,7 @@ def is_below(route: str, pattern: str) -> bool:
     wanted = wanted[:-1] if has_rest else wanted
     if len(parts) < len(wanted) or (len(parts) > len(wanted) and not has_rest):
         return False
-    return all(want.startswith("{") or part == want for part, want in zip(parts, wanted, strict=False))
+    return all(part == want or (want[:1] == "{" and part != "**") for part, want in zip(parts, wanted, strict=False))
 
 
 def _follow(table: Table, spans: dict[Value, Span]) -> Iterator[Finding]:

@@ -229,29 +229,24 @@ def _say_deleted(custody: Custody, day: date) -> Iterator[Point]:
     }
     for entry in custody.entries:
         if entry.event in acts and entry.details.get("date") == str(day):
-            tier = f" ({entry.details['tier']})" if "tier" in entry.details else ""
+            place = ", ".join(str(entry.details[key]) for key in ("site", "tier") if key in entry.details)
             yield Point(
-                f"{acts[entry.event]}{tier} at {render_time(entry.time_s)}.", f"entry {entry.seq} of the signed ledger"
+                f"{acts[entry.event]} at {render_time(entry.time_s)} ({place}).",
+                f"entry {entry.seq} of the signed ledger",
             )
 
 
 def _say_times(tables: list[Table]) -> Point:
     times = {time_s for table in tables for time_s in table.seconds("time")}
-    sizes = ((86_400, "whole days"), (3_600, "whole hours"), (900, "quarters of an hour"))
-    size = next((name for step_s, name in sizes if all(time_s % step_s == 0 for time_s in times)), "finer steps")
+    sizes = ((86_400, "in whole days"), (3_600, "in whole hours"), (900, "in quarters of an hour"))
+    size = next((name for step_s, name in sizes if all(time_s % step_s == 0 for time_s in times)), "too closely")
+    rows = sum(table.row_count for table in tables)
+    is_sorted = all(table.first_unsorted_row is None for table in tables)
+    order = "tells nothing more" if is_sorted else "may tell more: some rows are not sorted by what they hold"
     return Point(
-        f"When a request came can be told in {size}, no closer. The order of rows doesn't tell it either.",
-        f"{len(times)} distinct times in {sum(table.row_count for table in tables):,} rows; "
-        + (
-            "rows are sorted by what they hold"
-            if _are_sorted(tables)
-            else "but some rows are not sorted by what they hold"
-        ),
+        f"When a request came can be told {size}; the order of rows {order}.",
+        f"{len(times)} distinct times in {rows:,} rows, each compared with the row above it",
     )
-
-
-def _are_sorted(tables: list[Table]) -> bool:
-    return all(table.first_unsorted_row is None for table in tables)
 
 
 def _say_visits(evidence: Evidence, tables: list[Table], day: date) -> Point:
@@ -263,9 +258,10 @@ def _say_visits(evidence: Evidence, tables: list[Table], day: date) -> Point:
         )
     until = render_time(day_start(day) + evidence.limits.hot_hours * HOUR_S)
     return Point(
-        f"Which requests belong to one visit can still be told, for {len(visits):,} visits; whose visit, can't. "
-        f"The numbers are deleted by {until} at the latest.",
-        "the column visit of the files in hot/; see the keys below for why a number leads to nobody",
+        f"Which requests belong to one visit can still be told, for {len(visits):,} visits; whose visit, can't. Who "
+        "already knows when somebody came, and with what device, could guess which visit was theirs. The numbers are "
+        f"deleted by {until} at the latest.",
+        "the column visit of the files in hot/; asked about an address, this command says what a number leads to",
     )
 
 

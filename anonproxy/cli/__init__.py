@@ -19,6 +19,7 @@ VERBS: Final[dict[str, str]] = {
     "canary": "Send marked requests through the running proxy and search for them",
     "explain": "Show what becomes of one request, field by field",
     "notice": "Write the public page that says what is logged",
+    "disclose": "Say what could be handed over, for the director and counsel",
     "settle": "Unlink hits whose time is over, and count the days",
     "purge": "Delete what is older than its tier allows",
 }

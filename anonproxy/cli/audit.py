@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,16 +15,22 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from anonproxy.audit.check import Verdict
-from anonproxy.audit.run import Report, Result, run_audit
+from anonproxy.audit.clauses import PolicyReport, Standing, hold_to, judge_policy
+from anonproxy.audit.limits import Limits
+from anonproxy.audit.published import Published, verify_published
+from anonproxy.audit.run import NOTHING, Report, Result, run_audit
 from anonproxy.cli import EXIT_WRONG, options
+from anonproxy.cli.clauses import print_policy, render_policy
 from anonproxy.clock import now
-from anonproxy.config import read_settings
+from anonproxy.config import read_policy, read_settings
+from anonproxy.model.policy import Policy
+from anonproxy.model.settings import Settings
 
 # Findings and open questions of one check that the terminal shows; --json has them all.
 SHOWN_NOTES: Final = 8
 
 # Claims and counts stand side by side from this width on.
-WIDE: Final = 112
+WIDE: Final = 128
 CLAIM_CHARS: Final = 62
 
 _SIGNS: Final = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.UNKNOWN: "?", Verdict.ERROR: "!"}
@@ -34,8 +42,8 @@ _STYLES: Final = {
 }
 _CLOSINGS: Final = {
     Verdict.PASS: (
-        "In plain words: every byte of this store was read, and nothing in it tells who visited, what one person "
-        "read, or when exactly anybody came."
+        "In plain words: every file of this store was read to its last byte, and nothing in it says who visited, or "
+        "when exactly. Which pages belong to one nameless visit is known for two days at most."
     ),
     Verdict.FAIL: "In plain words: this store does not keep what it promises. What is wrong, and where, stands above.",
     Verdict.UNKNOWN: "In plain words: nothing wrong was found, but not everything could be told, so this is no proof.",
@@ -46,24 +54,46 @@ _CLOSINGS: Final = {
 @click.command("audit")
 @options.config
 @options.store
+@click.option(
+    "--policy", "policy_name", metavar="NAME", help="Judge a library's policy. Default: the one of the configuration."
+)
+@click.option(
+    "--public-key",
+    "key_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The ledger's public key as it was published. Default: the one in the store.",
+)
+@click.option("--head", metavar="HASH", help="An earlier head of the ledger, as it was published or written down.")
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON, for machines.")
 @click.pass_context
-def command(ctx: click.Context, config_path: Path | None, store_path: Path | None, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    config_path: Path | None,
+    store_path: Path | None,
+    policy_name: str | None,
+    key_path: Path | None,
+    head: str | None,
+    as_json: bool,
+) -> None:
     """Prove from the bytes on disk that nothing identifying was kept.
 
     Every check first has to find a leak that is planted for it in a specimen of a store. With --store alone it works
-    on a copy of a store (`cp -a`), without its configuration, and holds it to the loosest that any may set.
+    on a copy of a store (`cp -a`), without its configuration, and holds it to the loosest that any may set. With a
+    policy it says clause by clause what is kept, what is broken, and what lies outside what this software can see.
 
     Exit status: 0 all proven; 1 something is wrong or could not be told; 2 there is no store to look at.
 
     \b
     anonproxy audit
+    anonproxy audit --policy greenwich
     anonproxy audit --store /mnt/copy-of-the-store --json > audit.json
     """
     settings = None
     if config_path or not store_path:
         settings = read_settings(options.find_config(config_path))
     root = options.find_store(store_path, config_path)
+    policy = _find_policy(policy_name, settings, config_path)
+    limits = Limits.configured(settings) if settings else Limits.loosest()
     began_s = time.perf_counter()
     with _progress(is_shown=not as_json) as bar:
         task = bar.add_task("")
@@ -72,18 +102,38 @@ def command(ctx: click.Context, config_path: Path | None, store_path: Path | Non
             now(),
             settings,
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+            limits=hold_to(policy, limits) if policy else limits,
         )
     elapsed_s = time.perf_counter() - began_s
+    published = verify_published(root, key_path.read_bytes() if key_path else None, head) if key_path or head else None
+    today = datetime.fromtimestamp(now(), UTC).date()
+    judged = judge_policy(policy, report.results, settings, today) if policy else None
     if as_json:
-        click.echo(json.dumps(render_json(report, elapsed_s), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(render_json(report, elapsed_s, judged, published), indent=2, ensure_ascii=False))
     else:
-        print_report(Console(highlight=False), report, elapsed_s)
-    if report.verdict != Verdict.PASS:
+        console = Console(highlight=False)
+        print_report(console, report, elapsed_s)
+        if published:
+            sign = Verdict.FAIL if published.broken else Verdict.PASS
+            console.print(Text.assemble((_SIGNS[sign], _STYLES[sign]), f" {published}."))
+        if judged:
+            print_policy(console, judged)
+    is_policy_kept = judged is None or judged.standing in {Standing.KEPT, Standing.OUTSIDE}
+    if report.verdict != Verdict.PASS or not is_policy_kept or (published and published.broken):
         ctx.exit(EXIT_WRONG)
 
 
-def render_json(report: Report, elapsed_s: float) -> dict[str, Any]:
-    """Render a report with all its evidence."""
+def _find_policy(name: str | None, settings: Settings | None, config_path: Path | None) -> Policy | None:
+    """Find the policy that was named, or the one of the configuration, beside which it lies."""
+    if name:
+        return read_policy(name)
+    return read_policy(settings.policy, options.find_config(config_path)) if settings and settings.policy else None
+
+
+def render_json(
+    report: Report, elapsed_s: float, judged: PolicyReport | None = None, published: Published | None = None
+) -> dict[str, Any]:
+    """Render a report with all its evidence, the policy judged by it, and what a comparison with the published gave."""
     return {
         "store": str(report.root),
         "limits": report.limits,
@@ -108,6 +158,8 @@ def render_json(report: Report, elapsed_s: float) -> dict[str, Any]:
             }
             for result in report.results
         ],
+        "published": asdict(published) if published else None,
+        "policy": render_policy(judged) if judged else None,
     }
 
 
@@ -118,6 +170,8 @@ def print_report(console: Console, report: Report, elapsed_s: float) -> None:
     for result in report.results:
         _print_result(console, result)
     console.print()
+    if not report.row_count:
+        console.print(f"{NOTHING[0].upper()}{NOTHING[1:]}.", style="yellow")
     console.print(_render_controls(report), style="dim")
     counts = {verdict: sum(result.verdict == verdict for result in report.results) for verdict in Verdict}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
@@ -132,7 +186,7 @@ def _print_result(console: Console, result: Result) -> None:
     claim = result.check.claim.ljust(CLAIM_CHARS) if console.width >= WIDE else result.check.claim
     console.print(sign, Text.assemble(claim, gap, (counts, "dim")))
     for line in _render_notes(result):
-        console.print(Padding(line, (0, 0, 0, 4)))
+        console.print(Padding(line, (0, 0, 0, 4), expand=False))
 
 
 def _render_notes(result: Result) -> Iterator[Text]:
@@ -144,7 +198,8 @@ def _render_notes(result: Result) -> Iterator[Text]:
     if len(findings) > SHOWN_NOTES:
         yield Text(f"and {len(findings) - SHOWN_NOTES:,} more; --json lists them all", style="dim")
     for what in unknown[:SHOWN_NOTES]:
-        yield Text(what, style="yellow")
+        if what != NOTHING:  # said once for all
+            yield Text(what, style="yellow")
     if len(unknown) > SHOWN_NOTES:
         yield Text(f"and {len(unknown) - SHOWN_NOTES:,} more; --json lists them all", style="dim")
 

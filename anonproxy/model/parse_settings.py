@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from anonproxy.model.errors import Problem, SettingsError
+from anonproxy.model.policy import Policy, PolicyError, ReadText, find_policy, hold_to, tighten
 from anonproxy.model.settings import Settings
 
 ENVIRONMENT_PREFIX: Final = "ANONPROXY_"
@@ -34,8 +35,10 @@ _REMEDIES: Final = {
 }
 
 
-def parse_settings(text: str, source: str, environ: Mapping[str, str] | None = None) -> Settings:
-    """Parse a configuration, with values from the environment laid over it.
+def parse_settings(
+    text: str, source: str, environ: Mapping[str, str] | None = None, read_policy: ReadText | None = None
+) -> Settings:
+    """Parse a configuration, with values from the environment laid over it, and tighten it as its policy demands.
 
     Raises: SettingsError with every mistake at once
     """
@@ -47,12 +50,35 @@ def parse_settings(text: str, source: str, environ: Mapping[str, str] | None = N
         problem = Problem("TOML", line, "not valid TOML", "Check quotes, brackets and commas on that line")
         raise SettingsError(source, (problem,)) from None
     overlay_environment(data, environ or {})
+    lines = locate_fields(text)
+    problems: list[Problem] = []
+    policy = _find_policy(data, lines, problems, read_policy)
     try:
-        return Settings.model_validate(data)
+        settings = Settings.model_validate(
+            tighten(data, policy) if policy else data, context=hold_to(policy) if policy else None
+        )
     except ValidationError as error:
-        lines = locate_fields(text)
-        problems = [_problem(detail, lines) for detail in error.errors(include_url=False, include_input=False)]
-        raise SettingsError(source, tuple(sorted(problems, key=lambda p: (p.line or 0, p.field)))) from None
+        problems += (_problem(detail, lines) for detail in error.errors(include_url=False, include_input=False))
+    if problems:
+        raise SettingsError(source, tuple(sorted(problems, key=lambda p: (p.line or 0, p.field))))
+    return settings
+
+
+def _find_policy(
+    data: Mapping[str, Any],
+    lines: Mapping[tuple[str | int, ...], int],
+    problems: list[Problem],
+    read_policy: ReadText | None,
+) -> Policy | None:
+    """Find the policy that a configuration names; what is wrong with it is one more problem."""
+    name = data.get("policy")
+    try:
+        return find_policy(name, read_policy) if name and isinstance(name, str) else None
+    except PolicyError as error:
+        message, _, remedy = str(error).partition("; ")
+        remedy = remedy or "Correct it; docs/policies.md says what a policy may hold"
+        problems.append(Problem("policy", lines.get(("policy",)), message, f"{remedy[:1].upper()}{remedy[1:]}"))
+        return None
 
 
 def overlay_environment(data: dict[str, Any], environ: Mapping[str, str]) -> None:

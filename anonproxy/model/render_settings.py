@@ -17,6 +17,9 @@ from anonproxy.model.settings import (
     StoreSettings,
 )
 
+# Settings outside all sections, which set or tighten the rest.
+_TOP: Final = ("profile", "policy")
+
 # Sections in the order in which an operator thinks of them.
 _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("store", StoreSettings),
@@ -63,7 +66,8 @@ def render_minimal(*, store: str, listen: str, name: str, hosts: tuple[str, ...]
 def render_reference() -> str:
     """Render a whole configuration: required settings filled in, all others as comments with their defaults."""
     lines = [_HEADING]
-    lines += _render_field("profile", Settings.model_fields["profile"])
+    for name in _TOP:
+        lines += _render_field(name, Settings.model_fields[name])
     for name, section in _SECTIONS:
         lines += [f"\n# {_first_line(section)}", f"[{name}]"]
         lines += _render_fields(section)
@@ -86,7 +90,8 @@ def render_reference() -> str:
 
 def setting_rows() -> Iterator[tuple[str, str, str, str]]:
     """Yield name, allowed values, default and meaning of each setting, for the documentation."""
-    yield _row("profile", Settings.model_fields["profile"])
+    for name in _TOP:
+        yield _row(name, Settings.model_fields[name])
     for prefix, section in (*_SECTIONS, *_ARRAYS):
         for name, field in section.model_fields.items():
             yield _row(f"{prefix}.{name}", field)

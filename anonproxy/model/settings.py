@@ -14,6 +14,8 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -42,6 +44,10 @@ def _check_listen(text: str) -> str:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ValueError('not an address to listen on; write "host:port", like "127.0.0.1:8080" or "[::]:8080"')
     return text
+
+
+def _check_tls_listen(text: str) -> str:
+    return _check_listen(text) if text else text
 
 
 def _check_upstream(text: str) -> str:
@@ -94,6 +100,7 @@ def _check_preset(text: str) -> str:
 
 NetworkField = Annotated[Network, BeforeValidator(_parse_network), PlainSerializer(str)]
 Listen = Annotated[str, AfterValidator(_check_listen)]
+TlsListen = Annotated[str, AfterValidator(_check_tls_listen)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Preset = Annotated[str, AfterValidator(_check_preset)]
 Host = Annotated[str, AfterValidator(_check_host)]
@@ -108,6 +115,13 @@ class _Section(BaseModel):
     # Values are not quoted back: a configuration may hold host names of patrons' networks.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+    @field_validator("*")
+    @classmethod
+    def _hold_to_policy(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.context:
+            info.context(cls, info.field_name, value)
+        return value
+
 
 class StoreSettings(_Section):
     """Where the anonymised rows are kept, and for how long."""
@@ -119,10 +133,24 @@ class StoreSettings(_Section):
     daily_months: int = Field(25, ge=1, le=120, description="Months that daily totals are kept")
 
 
+class CertificateSettings(_Section):
+    """One certificate for visitors; it serves the names that it was made out for."""
+
+    certificate: Annotated[str, Field(min_length=1)] = Field(
+        description="PEM file with the certificate and its chain, like certbot's fullchain.pem"
+    )
+    key: Annotated[str, Field(min_length=1)] = Field(description="PEM file with its private key, without passphrase")
+
+
 class ProxySettings(_Section):
     """How visitors reach the proxy."""
 
     listen: Listen = Field("127.0.0.1:8080", description="Address for visitors")
+    tls_listen: TlsListen = Field("", description='Address for visitors over HTTPS, like "[::]:443"; "" for none')
+    certificates: tuple[CertificateSettings, ...] = Field(
+        (), description="Certificates for HTTPS, a [[proxy.certificates]] table each; strangers' names get the first"
+    )
+    redirect_to_https: bool = Field(False, description="Send visitors of `listen` on to HTTPS")
     admin_listen: Listen = Field("127.0.0.1:9901", description="Address for /healthz, /readyz, /metrics: keep it local")
     workers: int = Field(1, ge=1, le=64, description="Processes that serve pages")
     trusted_proxies: tuple[NetworkField, ...] = Field(
@@ -131,8 +159,33 @@ class ProxySettings(_Section):
     forward_client: Literal["none", "truncated"] = Field(
         "none", description="What the site learns of the visitor's address"
     )
+    header_timeout_s: float = Field(
+        20.0, ge=1, le=600, description="Seconds that a new visitor gets for TLS and the head of a request"
+    )
+    idle_timeout_s: float = Field(
+        75.0, ge=1, le=600, description="Seconds until the head of the next request must be there on a connection"
+    )
+    request_timeout_s: float = Field(
+        3600.0, ge=1, le=86400, description="Seconds that a visitor gets to send the body of a request"
+    )
+    max_body_mib: int = Field(0, ge=0, le=1_048_576, description="Largest body of a request, in MiB; 0 for any")
+    max_connections: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        description="Connections of one address (IPv6: /64) at one worker, counted in memory only; 0 for any number. "
+        "Trusted proxies are exempt",
+    )
     upstream_timeout_s: float = Field(60.0, ge=1, le=3600, description="Seconds to wait for the site")
     drain_s: float = Field(10.0, ge=0, le=600, description="Seconds that running requests get when stopping")
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if self.tls_listen and not self.certificates:
+            raise ValueError("tls_listen needs a certificate; add a [[proxy.certificates]] table")
+        if not self.tls_listen and (self.certificates or self.redirect_to_https):
+            raise ValueError('certificates and redirect_to_https need tls_listen; set it, like "[::]:443"')
+        return self
 
 
 class PrivacySettings(_Section):
@@ -223,6 +276,9 @@ class Settings(_Section):
     """Everything that can be configured."""
 
     profile: Literal["standard", "strict"] = Field("standard", description="Defaults for everything below")
+    policy: str = Field(
+        "", description="The library's privacy policy, which tightens everything below: a name, or a .toml of your own"
+    )
     store: StoreSettings = Field(description="The store")
     proxy: ProxySettings = Field(default_factory=ProxySettings, description="The proxy")
     privacy: PrivacySettings = Field(default_factory=PrivacySettings, description="Privacy")

@@ -9,15 +9,28 @@ from anonproxy.cli import VERBS, group
 from anonproxy.model.errors import OperatorError, SettingsError
 
 
+SILENT = "http://127.0.0.1:9"  # the discard service, which nobody runs
+
+
 def run(*arguments: str) -> Result:
     """Run a verb in this process."""
-    return CliRunner().invoke(group, list(arguments))
+    return CliRunner(env={"COLUMNS": "300"}).invoke(group, list(arguments))
 
 
 def write(tmp_path: Path, **replaced: str) -> Path:
     """Write a valid configuration, with some of its values replaced."""
     path = tmp_path / "anonproxy.toml"
-    result = run("init", "--output", str(path), "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0")
+    result = run(
+        "init",
+        "--output",
+        str(path),
+        "--store",
+        str(tmp_path / "store"),
+        "--listen",
+        "127.0.0.1:0",
+        "--upstream",
+        SILENT,
+    )
     assert result.exit_code == 0, result.output
     text = path.read_text()
     for old, new in replaced.items():

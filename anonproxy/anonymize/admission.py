@@ -5,7 +5,7 @@ Counted are visitors, not visits: one person who comes back ten times a day is n
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from anonproxy.model.vocabularies import Origin
@@ -22,6 +22,17 @@ MAX_ADMITTED: Final = 5_000
 MAX_CHARACTERS: Final = 256
 
 
+class Seen:
+    """What the epoch has seen of one column of one site."""
+
+    __slots__ = ("admitted", "candidates", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.admitted: set[str] = set()
+        self.candidates: OrderedDict[str, set[int]] = OrderedDict()  # visitors by value, the one seen longest ago first
+
+
 class Admission:
     """Exact counts of distinct visitors for each open value, in memory until the epoch ends.
 
@@ -32,30 +43,44 @@ class Admission:
         self._k = k
         self._limits: Mapping[str, int] = {"route": max_routes}
         self._vocabulary = vocabulary
-        self._admitted: dict[tuple[str, str], set[str]] = {}
-        self._candidates: dict[tuple[str, str], OrderedDict[str, set[int]]] = {}
+        self._seen: dict[tuple[str, str], Seen] = {}
 
-    def observe(self, site: str, column: str, value: str, visitor: int | None) -> bool:
-        """Count a visitor for a value and tell whether the value may be written in clear.
+    def find_shared(self, site: str, column: str, values: Sequence[str], visitor: int | None) -> list[str]:
+        """Count a visitor for values, and list those that may be written in clear.
 
         A request without a visit counts for nothing, and profits from what others admitted.
 
-        Reveals: whether visits of at least k visitors of this epoch have shown the value
+        Reveals: whether at least k visits of this epoch have shown a value
         """
-        admitted = self._admitted.setdefault((site, column), set())
-        if value in admitted:
-            return True
-        if visitor is None or len(value) > MAX_CHARACTERS or len(admitted) >= self._limits.get(column, MAX_ADMITTED):
+        if not values:
+            return []
+        seen = self._seen.get((site, column))
+        if seen is None:
+            seen = self._seen[site, column] = Seen(self._limits.get(column, MAX_ADMITTED))
+        return [
+            value
+            for value in values
+            if value in seen.admitted
+            or (visitor is not None and self._count(seen, value, visitor) and self._admit(seen, site, column, value))
+        ]
+
+    def _count(self, seen: Seen, value: str, visitor: int) -> bool:
+        """Count a visitor for a value that is not admitted, and tell whether they are enough."""
+        if len(value) > MAX_CHARACTERS or len(seen.admitted) >= seen.limit:
             return False
-        candidates = self._candidates.setdefault((site, column), OrderedDict())
-        visitors = candidates.pop(value, None) or set()
+        visitors = seen.candidates.get(value)
+        if visitors is None:
+            if len(seen.candidates) >= MAX_CANDIDATES:
+                seen.candidates.popitem(last=False)
+            visitors = seen.candidates[value] = set()
+        else:
+            seen.candidates.move_to_end(value)
         visitors.add(visitor)
-        if len(visitors) < self._k:
-            if len(candidates) >= MAX_CANDIDATES:
-                candidates.popitem(last=False)
-            candidates[value] = visitors
-            return False
-        admitted.add(value)
+        return len(visitors) >= self._k
+
+    def _admit(self, seen: Seen, site: str, column: str, value: str) -> bool:
+        del seen.candidates[value]
+        seen.admitted.add(value)
         self._vocabulary.add(Entry(site, column, value, Origin.ADMITTED, self._k))
         return True
 
@@ -64,8 +89,7 @@ class Admission:
 
         Reveals: nothing
         """
-        for (site, column), values in self._admitted.items():
-            for value in values:
+        for (site, column), seen in self._seen.items():
+            for value in seen.admitted:
                 self._vocabulary.remove(site, column, value)
-        self._admitted.clear()
-        self._candidates.clear()
+        self._seen.clear()

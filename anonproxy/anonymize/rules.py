@@ -2,7 +2,6 @@
 
 from typing import Final, NamedTuple
 
-from anonproxy.anonymize.admission import Admission
 from anonproxy.anonymize.detectors import detect
 from anonproxy.anonymize.referrer import Campaign, Referrer
 from anonproxy.anonymize.route import Route
@@ -92,14 +91,6 @@ class Offer(NamedTuple):
         Reveals: a candidate that k visits shared, or what needs no admission
         """
         return shared[0] if shared else self.otherwise
-
-
-def find_shared(offer: Offer, admission: Admission, site: str, column: str, visitor: int | None) -> list[str]:
-    """Count a visitor for each candidate, and list those that may be written in clear.
-
-    Reveals: whether k visits of the epoch have shown a candidate
-    """
-    return [value for value in offer.candidates if admission.observe(site, column, value, visitor)]
 
 
 def offer_route(route: Route) -> Offer:

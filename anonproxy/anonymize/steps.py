@@ -19,7 +19,6 @@ from anonproxy.anonymize.rules import (
     SHARED,
     Offer,
     find_query,
-    find_shared,
     fold_method,
     is_credible,
     is_oversized,
@@ -269,7 +268,7 @@ def admit(draft: Draft, context: Context, column: str, offer: Offer) -> str | No
     Reveals: a value that k visits of the epoch have shown, or one that needs no admission
     """
     visitor = draft.marked.visitor if draft.marked else None
-    shared = find_shared(offer, context.admission, draft.site.name, column, visitor)
+    shared = context.admission.find_shared(draft.site.name, column, offer.candidates, visitor)
     draft.rules[column] = SHARED if shared else offer.rule
     return offer.choose(shared)
 

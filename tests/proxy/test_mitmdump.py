@@ -40,7 +40,7 @@ def start(tmp_path: Path, nginx: int) -> Iterator[Start]:
                 [str(Path(sys.executable).with_name("mitmdump")), "--mode", f"reverse:http://127.0.0.1:{nginx}",
                  "--listen-host", "127.0.0.1", "-p", str(port), "--set", f"confdir={tmp_path / 'mitmproxy'}",
                  "--set", f"anonproxy_config={config}", "-s", mitmdump.__file__, *arguments],
-                stdout=said, stderr=said,
+                stdout=said, stderr=said, cwd=tmp_path,
             )  # fmt: skip
         started.append(process)
         return process, port

@@ -1,6 +1,24 @@
 """Anonymising reverse proxy for public library websites."""
 
-from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Any
 
-__version__: Final = version("anonproxy")
+if TYPE_CHECKING:
+    from anonproxy.store.read import open_store
+
+__all__ = ["__version__", "open_store"]
+__version__: str
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for when it is asked for, so that `import anonproxy` costs nothing."""
+    match name:
+        case "__version__":
+            from importlib.metadata import version
+
+            value: object = version("anonproxy")
+        case "open_store":
+            from anonproxy.store.read import open_store as value
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value

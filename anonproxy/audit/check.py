@@ -33,11 +33,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a look brought: how much was looked at, what was found, what could not be told."""
+    """What a look brought: how much was looked at, what was found, what could not be told, what was measured."""
 
     looked_at: Mapping[str, int]  # how many of what, like {"files": 3, "rows": 120}
     findings: tuple[Finding, ...] = ()
     unknown: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()  # to be weighed by whoever reads them; no verdict follows from them
 
     @property
     def verdict(self) -> Verdict:

@@ -1,13 +1,13 @@
 """The evidence: one look at a store's tree, and its files read page by page, for every check to share."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from anonproxy.audit.limits import Limits, digest_settings
 from anonproxy.audit.parquet_pages import BrokenParquet
@@ -27,6 +27,31 @@ Progress = Callable[[str, int, int], None]
 
 def ignore_progress(what: str, done: int, total: int) -> None:
     """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What the auditor brings along, because what lies in the store was written by whom they audit."""
+
+    public_key: bytes | None = None  # PEM, as it was published
+    head: str | None = None  # an earlier head of the ledger, as it was written down
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Say what can't be shown without what is missing."""
+        return tuple(what for value, what in ((self.public_key, OWN_KEY), (self.head, NO_HEAD)) if value is None)
+
+
+NO_ANCHOR: Final = Anchor()
+OWN_KEY: Final = (
+    "The ledger was verified with the public key that lies in the store. That shows that it is whole, not who "
+    "signed it: whoever holds the machine could begin another one with a key of their own. --public-key brings "
+    "the published one"
+)
+NO_HEAD: Final = (
+    "No earlier head of the ledger was given. Without one, nobody sees whether its last entries were cut off, or "
+    "whether its owner signed the whole anew. --head brings one that was written down"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +75,15 @@ class Evidence:
         settings: Settings | None = None,
         progress: Progress = ignore_progress,
         limits: Limits | None = None,
+        anchor: Anchor = NO_ANCHOR,
+        look_in: Sequence[Path] = (),
     ) -> None:
         if not root.is_dir():
             raise StoreError(f"{root}: there is no such folder. Name the store with --store or --config")
         self.root = root
         self.now_s = now_s
+        self.anchor = anchor
+        self.look_in = tuple(look_in)
         self.limits = limits or (Limits.configured(settings) if settings else Limits.loosest())
         self.in_force_since = self._find_start(settings)
         self._kept: dict[str, Table] = {}

@@ -4,15 +4,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from anonproxy.audit.check import Check, Outcome, Verdict
-from anonproxy.audit.checks import CHECKS
-from anonproxy.audit.evidence import Evidence, Progress, ignore_progress
+from anonproxy.audit.checks import CHECKS, surroundings
+from anonproxy.audit.evidence import NO_ANCHOR, Anchor, Evidence, Progress, ignore_progress
 from anonproxy.audit.limits import Limits
-from anonproxy.audit.specimen import NOW, write_specimen
+from anonproxy.audit.specimen import LEDGER, NOW, write_specimen
 from anonproxy.model.settings import Settings
 
 NOTHING: Final = "the store holds no rows, so there is nothing to prove it on"
@@ -54,6 +55,9 @@ class Report:
     row_count: int
     file_count: int
     results: tuple[Result, ...]
+    limits_in_force: Limits
+    head: str  # of the ledger; none where there is no ledger
+    unproven: tuple[str, ...]  # what the auditor would have had to bring along
 
     @property
     def verdict(self) -> Verdict:
@@ -70,21 +74,39 @@ def run_audit(
     checks: Sequence[Check] = CHECKS,
     progress: Progress = ignore_progress,
     limits: Limits | None = None,
+    anchor: Anchor = NO_ANCHOR,
+    look_in: Sequence[Path] = (),
 ) -> Report:
-    """Audit a store, and hold it to its settings, or to limits that are given instead.
+    """Audit a store, and hold it to its settings, or to limits that are given instead; also other folders if named.
 
     Raises: StoreError when it can't be read
     """
+    checks = (*checks, surroundings.CHECK) if look_in else checks
     with _specimen() as specimen:
         controls = [_prove(check, specimen, progress, done, len(checks)) for done, check in enumerate(checks)]
-    evidence = Evidence(root, now_s, settings, progress, limits)
+    evidence = Evidence(root, now_s, settings, progress, limits, anchor, look_in)
     row_count = evidence.row_count
     results = []
     for done, (check, control) in enumerate(zip(checks, controls, strict=True)):
         progress("checking", done, len(checks))
         results.append(Result(check, control, _look(check, evidence, is_empty=not row_count)))
     files = sum(node.kind == "file" for node in evidence.nodes)
-    return Report(root, evidence.limits.source, row_count, files, tuple(results))
+    return Report(
+        root,
+        evidence.limits.source,
+        row_count,
+        files,
+        tuple(results),
+        evidence.limits,
+        _find_head(evidence),
+        anchor.limits,
+    )
+
+
+def _find_head(evidence: Evidence) -> str:
+    """Give the hash of the ledger's last whole line, to be written down for the next audit."""
+    lines = (evidence.read(LEDGER) or b"").splitlines(keepends=True)
+    return next((sha256(line).hexdigest() for line in reversed(lines) if line.endswith(b"\n")), "")
 
 
 @contextmanager
@@ -101,7 +123,7 @@ def _look(check: Check, evidence: Evidence, *, is_empty: bool) -> Outcome:
         outcome = check.look(evidence)
     except Exception as error:
         return Outcome({}, (), (f"the check broke down ({type(error).__name__})",))
-    return Outcome(outcome.looked_at, outcome.findings, (*outcome.unknown, NOTHING)) if is_empty else outcome
+    return replace(outcome, unknown=(*outcome.unknown, NOTHING)) if is_empty else outcome
 
 
 def _prove(check: Check, specimen: Path, progress: Progress, done: int, total: int) -> Control:
@@ -109,6 +131,7 @@ def _prove(check: Check, specimen: Path, progress: Progress, done: int, total: i
     sabotaged = specimen.with_name(check.code)
     shutil.copytree(specimen, sabotaged)
     check.sabotage(sabotaged)
-    verdicts = [check.look(Evidence(root, NOW)).verdict for root in (specimen, sabotaged)]
+    # The ledger's folder is the specimen's only text: it stands for the logs that surround a store.
+    verdicts = [check.look(Evidence(root, NOW, look_in=(root / "ledger",))).verdict for root in (specimen, sabotaged)]
     shutil.rmtree(sabotaged)
     return Control(*verdicts)

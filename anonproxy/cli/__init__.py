@@ -14,6 +14,7 @@ VERBS: Final[dict[str, str]] = {
     "init": "Write a configuration to start from",
     "check": "Say whether a configuration and this machine are fit to run",
     "run": "Serve the sites and write anonymised hits",
+    "reload": "Have the running proxy take its configuration anew",
     "front": "Print a configuration for nginx, Caddy, HAProxy or Apache in front",
     "report": "Answer what visitors do",
     "audit": "Prove from the bytes on disk that nothing identifying was kept",

@@ -16,13 +16,16 @@ from rich.text import Text
 
 from anonproxy.audit.check import Verdict
 from anonproxy.audit.clauses import PolicyReport, Standing, hold_to, judge_policy
+from anonproxy.audit.evidence import NO_ANCHOR, Anchor
 from anonproxy.audit.limits import Limits
 from anonproxy.audit.published import Published, verify_published
 from anonproxy.audit.run import NOTHING, Report, Result, run_audit
 from anonproxy.cli import EXIT_WRONG, options
+from anonproxy.cli.audit_page import render_page
 from anonproxy.cli.clauses import print_policy, render_policy
 from anonproxy.clock import now
 from anonproxy.config import read_policy, read_settings
+from anonproxy.model.errors import OperatorError
 from anonproxy.model.policy import Policy
 from anonproxy.model.settings import Settings
 
@@ -64,7 +67,22 @@ _CLOSINGS: Final = {
     help="The ledger's public key as it was published. Default: the one in the store.",
 )
 @click.option("--head", metavar="HASH", help="An earlier head of the ledger, as it was published or written down.")
+@click.option(
+    "--look-in",
+    "look_in",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(exists=True, path_type=Path),
+    help="Logs and temporary folders to look in, too. Can be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON, for machines.")
+@click.option(
+    "--html",
+    "page_path",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a page of HTML, to print and sign.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -73,7 +91,9 @@ def command(
     policy_name: str | None,
     key_path: Path | None,
     head: str | None,
+    look_in: tuple[Path, ...],
     as_json: bool,
+    page_path: Path | None,
 ) -> None:
     """Prove from the bytes on disk that nothing identifying was kept.
 
@@ -81,12 +101,16 @@ def command(
     on a copy of a store (`cp -a`), without its configuration, and holds it to the loosest that any may set. With a
     policy it says clause by clause what is kept, what is broken, and what lies outside what this software can see.
 
+    Bring the public key as it was published, and a head of the ledger that was written down at an earlier audit: what
+    lies in the store was written by whom you audit.
+
     Exit status: 0 all proven; 1 something is wrong or could not be told; 2 there is no store to look at.
 
     \b
     anonproxy audit
     anonproxy audit --policy greenwich
-    anonproxy audit --store /mnt/copy-of-the-store --json > audit.json
+    anonproxy audit --look-in /var/log/nginx --look-in /tmp
+    anonproxy audit --store /mnt/copy-of-the-store --public-key library.pem --head 5d1f0c2a... --html audit.html
     """
     settings = None
     if config_path or not store_path:
@@ -94,6 +118,7 @@ def command(
     root = options.find_store(store_path, config_path)
     policy = _find_policy(policy_name, settings, config_path)
     limits = Limits.configured(settings) if settings else Limits.loosest()
+    anchor = Anchor(key_path.read_bytes() if key_path else None, head.strip().lower() if head else None)
     began_s = time.perf_counter()
     with _progress(is_shown=not as_json) as bar:
         task = bar.add_task("")
@@ -103,9 +128,11 @@ def command(
             settings,
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             limits=hold_to(policy, limits) if policy else limits,
+            anchor=anchor,
+            look_in=look_in,
         )
     elapsed_s = time.perf_counter() - began_s
-    published = verify_published(root, key_path.read_bytes() if key_path else None, head) if key_path or head else None
+    published = verify_published(root, anchor.public_key, anchor.head) if anchor != NO_ANCHOR else None
     today = datetime.fromtimestamp(now(), UTC).date()
     judged = judge_policy(policy, report.results, settings, today) if policy else None
     if as_json:
@@ -118,9 +145,18 @@ def command(
             console.print(Text.assemble((_SIGNS[sign], _STYLES[sign]), f" {published}."))
         if judged:
             print_policy(console, judged)
+    if page_path:
+        _write_page(page_path, render_page(report, now(), judged, published))
     is_policy_kept = judged is None or judged.standing in {Standing.KEPT, Standing.OUTSIDE}
     if report.verdict != Verdict.PASS or not is_policy_kept or (published and published.broken):
         ctx.exit(EXIT_WRONG)
+
+
+def _write_page(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise OperatorError(f"{path} can't be written ({error.strerror}). Name another file with --html") from None
 
 
 def _find_policy(name: str | None, settings: Settings | None, config_path: Path | None) -> Policy | None:
@@ -155,9 +191,12 @@ def render_json(
                 },
                 "findings": [{"where": f.where, "what": f.what} for f in result.outcome.findings],
                 "unknown": list(result.outcome.unknown),
+                "figures": list(result.outcome.figures),
             }
             for result in report.results
         ],
+        "head": report.head,
+        "unproven": list(report.unproven),
         "published": asdict(published) if published else None,
         "policy": render_policy(judged) if judged else None,
     }
@@ -173,6 +212,10 @@ def print_report(console: Console, report: Report, elapsed_s: float) -> None:
     if not report.row_count:
         console.print(f"{NOTHING[0].upper()}{NOTHING[1:]}.", style="yellow")
     console.print(_render_controls(report), style="dim")
+    for limit in report.unproven:
+        console.print(f"{limit}.", style="dim")
+    if report.head:
+        console.print(f"Head of the ledger, for the next audit: {report.head}", style="dim", soft_wrap=True)
     counts = {verdict: sum(result.verdict == verdict for result in report.results) for verdict in Verdict}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     console.print(Text.assemble((told, _STYLES[report.verdict]), f" in {elapsed_s:.1f} s"))
@@ -202,6 +245,8 @@ def _render_notes(result: Result) -> Iterator[Text]:
             yield Text(what, style="yellow")
     if len(unknown) > SHOWN_NOTES:
         yield Text(f"and {len(unknown) - SHOWN_NOTES:,} more; --json lists them all", style="dim")
+    for figure in result.outcome.figures:
+        yield Text(figure, style="dim")
 
 
 def _render_controls(report: Report) -> str:

@@ -18,6 +18,7 @@ from anonproxy.clock import now
 from anonproxy.config import read_settings
 from anonproxy.ingest.countries import describe_countries
 from anonproxy.model.settings import Settings
+from anonproxy.proxy.tls import read_certificates
 
 CONNECT_TIMEOUT_S: Final = 3.0
 LOW_DISK_BYTES: Final = 256 * 1024 * 1024  # a year of a small library's totals fits several times
@@ -73,7 +74,10 @@ def _look_at_store(settings: Settings) -> Iterator[Observation]:
 
 
 def _look_at_listeners(settings: Settings) -> Iterator[Observation]:
-    for field, address in (("listen", settings.proxy.listen), ("admin_listen", settings.proxy.admin_listen)):
+    fields = ("listen", "tls_listen", "admin_listen")
+    for field, address in (
+        (field, getattr(settings.proxy, field)) for field in fields if getattr(settings.proxy, field)
+    ):
         host, _, port = address.rpartition(":")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -88,6 +92,17 @@ def _look_at_listeners(settings: Settings) -> Iterator[Observation]:
                                   "Fine if anonproxy runs already; else choose another port")  # fmt: skip
             else:
                 yield Observation("fine", f"proxy.{field}", f"{address} is free")
+
+
+def _look_at_certificates(settings: Settings) -> Iterator[Observation]:
+    for certificate in read_certificates(settings.proxy.certificates):
+        names = ", ".join(certificate.names)
+        if certificate.is_valid_at(now()):
+            yield Observation("fine", "certificate", f"for {names}")
+        else:
+            yield Observation(
+                "warning", "certificate", f"for {names} is not valid today", "Renew it: browsers refuse it"
+            )
 
 
 def _look_at_sites(settings: Settings) -> Iterator[Observation]:
@@ -125,6 +140,7 @@ def _look_at_machine(_: Settings) -> Iterator[Observation]:
 LOOKS: Final[tuple[Callable[[Settings], Iterator[Observation]], ...]] = (
     _look_at_store,
     _look_at_listeners,
+    _look_at_certificates,
     _look_at_sites,
     _look_at_countries,
     _look_at_machine,

@@ -13,13 +13,14 @@ from anonproxy.store.purge import purge
 @click.command("purge")
 @options.config
 @click.option("--dry-run", is_flag=True, help="Say what would be done and change nothing.")
-def command(config_path: Path | None, dry_run: bool) -> None:
+@housekeeping.trust_clock
+def command(config_path: Path | None, dry_run: bool, trust_clock: bool) -> None:
     """Delete what is older than its tier allows.
 
     `anonproxy run` does this by itself; the verb is for a store whose proxy has been off.
     """
     settings = read_settings(options.find_config(config_path))
-    with housekeeping.opened(settings, dry_run=dry_run) as (root, journal):
+    with housekeeping.opened(settings, dry_run=dry_run, trust_clock=trust_clock) as (root, journal):
         foreign = purge(root, int(now()), settings.store, settings.privacy.k, journal, dry_run=dry_run)
     for path in foreign:
         click.echo(f"not ours, left alone: {path}")

@@ -7,6 +7,7 @@ import click
 import anonproxy.proxy
 from anonproxy.cli import options
 from anonproxy.config import read_settings
+from anonproxy.proxy.control import control_name
 from anonproxy.proxy.server import run_proxy
 
 
@@ -18,8 +19,10 @@ def command(ctx: click.Context, config_path: Path | None, script: bool) -> None:
     """Serve the sites and write anonymised hits.
 
     Runs in the foreground until SIGTERM or Ctrl-C; running requests are finished and rows are written before it ends.
+    SIGHUP, or `anonproxy reload`, takes the configuration anew.
     """
     if script:
         click.echo(Path(anonproxy.proxy.__file__).with_name("mitmdump.py"))
         return
-    ctx.exit(run_proxy(read_settings(options.find_config(config_path))))
+    path = options.find_config(config_path).resolve()
+    ctx.exit(run_proxy(read_settings(path), lambda: read_settings(path), control_name(path)))

@@ -1,11 +1,13 @@
 """The recorder: from raw requests to rows on disk. It lives in the writer process, owning keys and store.
 
-Three threads use it. One calls `record` for each request and touches memory only, so that a slow disk never
-makes it wait. One calls `tick` a few times a second, which writes what was recorded. One calls `keep_house` a
-few times an hour, which seals, settles and purges, and may take its time.
+Three threads use it, and one of its own answers `anonproxy keys`. One calls `record` for each request and touches
+memory only, so that a slow disk never makes it wait. One calls `tick` a few times a second, which writes what was
+recorded. One calls `keep_house` a few times an hour, which seals, settles and purges, and may take its time.
 """
 
+import contextlib
 import hashlib
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,12 +17,15 @@ from typing import Final
 from anonproxy import __version__
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.anonymize.steps import anonymize, build_context
-from anonproxy.audit.ledger import Ledger
+from anonproxy.audit.ledger import Details, Ledger
 from anonproxy.clock import Clock, now
+from anonproxy.ingest.clock_watch import DOUBTED, ClockWatch, is_plausible, steady
+from anonproxy.ingest.control import Answer, Control
 from anonproxy.ingest.countries import open_countries
 from anonproxy.ingest.sitemap import fetch_sitemap_paths
 from anonproxy.keys.ring import KeyRing
 from anonproxy.keys.visits import Visits
+from anonproxy.model.errors import StoreError
 from anonproxy.model.hit import Dropped
 from anonproxy.model.settings import Settings
 from anonproxy.model.vocabularies import DropReason
@@ -34,6 +39,9 @@ WRITTEN: Final = "written"
 RECEIVED: Final = "received"
 PENDING: Final = "pending"
 
+# On a full disk deleting makes room for the entry that tells of it, and keeping visit numbers is the greater harm.
+CANT_WAIT: Final = frozenset({"purged", "settle_failed"})
+
 
 class Recorder:
     """Anonymise requests and keep the store.
@@ -41,23 +49,43 @@ class Recorder:
     Raises: StoreError when the store is locked by another writer or newer than this software
     """
 
-    def __init__(self, settings: Settings, clock: Clock = now) -> None:
+    def __init__(self, settings: Settings, clock: Clock = now, steady: Clock = steady) -> None:
         self._settings = settings
         self._clock = clock
+        self._steady = steady
         self._root = Path(settings.store.path)
         self._lock = StoreLock(self._root)
-        self._ledger = Ledger(self._root / "ledger", clock())
-        self._ring = KeyRing(settings.privacy, clock())
+        try:
+            self._begin()
+        except OSError as error:
+            self._lock.release()
+            raise StoreError(f"{self._root}: the ledger can't be begun. {os.strerror(error.errno or 0)}") from None
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self) -> None:
+        settings, time_s = self._settings, self._clock()
+        self._ledger = Ledger(self._root / "ledger", time_s)
+        self._watch = ClockWatch(time_s, self._steady(), is_believed=is_plausible(self._ledger, time_s))
+        self._ring = KeyRing(settings.privacy, time_s)
         self._visits = Visits(self._ring, settings.privacy.visit_idle_min * 60, settings.privacy.visit_max_h * 3600)
         self._context = build_context(settings, self._visits, open_countries(settings.country))
         self._writer = SegmentWriter(self._root, self._context.vocabulary)
         self._memory = threading.Lock()  # keys, visits, admission, pending rows and counts change together
         self._disk = threading.Lock()  # a segment never lands in an hour that is being sealed
         self._journalling = threading.Lock()
-        self._unwritten: list[tuple[str, Mapping[str, str | int]]] = []  # ledger entries that a full disk refused
+        self._unwritten: list[tuple[str, Details]] = []  # ledger entries that a full disk refused
         self._counts: Counter[str] = Counter()
-        self._next_flush_s = clock()
-        self._journal("started", {"version": __version__, "settings_sha256": digest_settings(settings)})
+        self._next_flush_s = time_s
+        if not self._watch.is_believed:  # told first: what follows bears the doubted time
+            self._note(DOUBTED, {})
+        self._note("started", {"version": __version__})
+        digest = digest_settings(settings)
+        if self._ledger.latest("configured").get("settings_sha256") != digest:
+            self._note("configured", {"settings_sha256": digest})
+        self._write_notes()
+        self._control = Control(self._root, {"status": self._describe_key, "rotate": self._rotate_now})
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -90,10 +118,13 @@ class Recorder:
         self._write_notes()
 
     def keep_house(self) -> None:
-        """Seal closed hours, settle days whose time is over, purge what is too old. Never raises."""
+        """Seal closed hours; if the clock is believed, settle days and purge what is too old. Never raises."""
         self._attempt("seal_failed", self._seal)
-        self._attempt("settle_failed", self._settle)
-        self._attempt("purge_failed", self._purge)
+        with self._memory:
+            self._watch_clock()
+        if self._watch.is_believed:
+            self._attempt("settle_failed", self._settle)
+            self._attempt("purge_failed", self._purge)
 
     def learn_sitemaps(self) -> None:
         """Ask each site for its sitemap and admit the pages that it publishes. Never raises."""
@@ -104,20 +135,51 @@ class Recorder:
 
     def close(self) -> None:
         """Write what is pending, destroy the key and release the store. Never raises."""
+        self._control.close()
         self._attempt("flush_failed", self._flush)
         with self._memory:
             self._counts[DropReason.DISK] += self._writer.drop_pending()
             self._context.forget()
             self._visits.forget()
             self._ring.wipe()
-        self._journal("stopped", {})
+        self._note("stopped", {})
+        self._write_notes()
         self._lock.release()
 
     def _rotate_when_due(self) -> None:
+        self._watch_clock()
         if self._ring.rotate_when_due(self._clock()):
-            self._visits.forget()
-            self._context.forget()
-            self._note("rotated", {})
+            self._begin_epoch({})
+
+    def _rotate_now(self) -> Answer:
+        """Destroy the key because somebody wants it."""
+        with self._memory:
+            self._ring.rotate(self._clock())
+            self._begin_epoch({"requested": 1})
+        self._write_notes()
+        return self._describe_key()
+
+    def _begin_epoch(self, details: Details) -> None:
+        """Forget what the last key knew."""
+        self._visits.forget()
+        self._context.forget()
+        self._note("rotated", details)
+
+    def _describe_key(self) -> Answer:
+        """Tell how old the key is, when it ends and how many visits it numbers just now."""
+        with self._memory:
+            return {
+                "made_at": int(self._ring.made_at),
+                "destroyed_at": int(self._ring.destroy_after),
+                "now": int(self._clock()),
+                "live_visits": len(self._visits),
+                "clock_believed": self._watch.is_believed,
+            }
+
+    def _watch_clock(self) -> None:
+        told = self._watch.look(self._clock(), self._steady())
+        if told:
+            self._note(told, {})
 
     def _flush(self) -> None:
         with self._disk:
@@ -146,25 +208,34 @@ class Recorder:
             with self._memory:
                 self._counts[failure] += 1
 
-    def _note(self, event: str, details: Mapping[str, str | int]) -> None:
+    def _note(self, event: str, details: Details) -> None:
         """Keep a ledger entry for the next tick; this doesn't touch the disk."""
         with self._journalling:
             self._unwritten.append((event, details))
 
-    def _journal(self, event: str, details: Mapping[str, str | int]) -> None:
-        """Write a ledger entry before going on."""
-        self._note(event, details)
-        self._write_notes()
-
     def _write_notes(self) -> None:
-        """Write the ledger entries that wait, in order; what the disk refuses waits on."""
+        """Write the ledger entries that wait; what the disk refuses waits on."""
+        with self._journalling, contextlib.suppress(OSError):
+            self._write_unwritten()
+
+    def _journal(self, event: str, details: Details) -> None:
+        """Write a ledger entry before its act: what can't be told isn't done, but for what can't wait.
+
+        Raises: OSError
+        """
         with self._journalling:
-            while self._unwritten:
-                try:
-                    self._ledger.append(*self._unwritten[0], self._clock())
-                except OSError:
-                    return
-                del self._unwritten[0]
+            self._unwritten.append((event, details))
+            try:
+                self._write_unwritten()
+            except OSError:
+                if event not in CANT_WAIT:
+                    self._unwritten.pop()
+                    raise
+
+    def _write_unwritten(self) -> None:
+        while self._unwritten:
+            self._ledger.append(*self._unwritten[0], self._clock())
+            del self._unwritten[0]
 
 
 def digest_settings(settings: Settings) -> str:

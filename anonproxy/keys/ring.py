@@ -38,8 +38,8 @@ class KeyRing:
         self.tag_key = bytearray(KEY_BYTES)
         self.visit_key = bytearray(KEY_BYTES)
         self.is_live = False
-        self.destroy_after = self._latest = now
-        self._renew(now)
+        self.made_at = self.destroy_after = self._latest = now
+        self.rotate(now)
 
     def __repr__(self) -> str:
         return "KeyRing(…)"
@@ -53,16 +53,11 @@ class KeyRing:
             # The latest time seen, so that many small steps back can't add up to a longer epoch.
             self._latest = max(now, self._latest)
             return False
-        self._renew(now)
+        self.rotate(now)
         return True
 
-    def wipe(self) -> None:
-        """Overwrite the keys; from now on nothing is tagged until the ring rotates."""
-        self.is_live = False
-        overwrite(self.tag_key)
-        overwrite(self.visit_key)
-
-    def _renew(self, now: float) -> None:
+    def rotate(self, now: float) -> None:
+        """Destroy the key, whatever its age, and make a fresh one."""
         self.wipe()
         root = bytearray(KEY_BYTES)
         try:
@@ -71,9 +66,15 @@ class KeyRing:
                 HKDFExpand(SHA256(), KEY_BYTES, purpose).derive_into(root, subkey)
         finally:
             overwrite(root)
-        self._latest = now
+        self.made_at = self._latest = now
         self.destroy_after = next_cut(now, self._cut, self._zone, self._epoch_s)
         self.is_live = True
+
+    def wipe(self) -> None:
+        """Overwrite the keys; from now on nothing is tagged until the ring rotates."""
+        self.is_live = False
+        overwrite(self.tag_key)
+        overwrite(self.visit_key)
 
 
 def overwrite(key: bytearray) -> None:

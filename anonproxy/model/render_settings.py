@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from anonproxy.model.settings import (
+    CertificateSettings,
     CountrySettings,
     PrivacySettings,
     ProxySettings,
@@ -29,6 +30,7 @@ _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
 )
 
 _ARRAYS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
+    ("proxy.certificates[]", CertificateSettings),
     ("sites[]", SiteSettings),
     ("sites[].routes[]", RouteSettings),
 )

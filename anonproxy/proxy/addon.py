@@ -5,11 +5,12 @@ hook is counted, and the page is served.
 """
 
 import functools
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from mitmproxy.connection import Client, ConnectionState
+from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow, Request
 from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.tcp import TCPFlow
@@ -17,7 +18,6 @@ from mitmproxy.tcp import TCPFlow
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.clock import Clock, now
 from anonproxy.model.settings import Settings
-from anonproxy.model.vocabularies import NO_STATUS
 from anonproxy.proxy.client_address import choose_client, is_trusted
 from anonproxy.proxy.front import Front, build_front
 from anonproxy.proxy.headers import (
@@ -28,8 +28,10 @@ from anonproxy.proxy.headers import (
     read_headers,
     read_set_cookies,
 )
+from anonproxy.proxy.limits import ANY_SIZE, MIB
+from anonproxy.proxy.pages import expect_error
 from anonproxy.proxy.records import Count, Records, Sink, Visitor
-from anonproxy.proxy.sites import Sites
+from anonproxy.proxy.sites import Sites, locate_https
 
 # What stands in for the visitor's address in mitmproxy, which would print it.
 NOWHERE: Final = ("0.0.0.0", 0)  # noqa: S104 - nothing is bound to it
@@ -55,6 +57,11 @@ HOOKS: Final = (
     "client_disconnected",
 )
 
+# A method, a path and a host that can stand in a request line and a header without ending it.
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET: Final = re.compile(rb"/[^\x00-\x20\x7f#]*|\*")
+_HOST: Final = re.compile(r"[^\x00-\x20\x7f\"<>\\^`{|}/?#@,]*")
+
 
 def _guarded[Event](hook: Callable[["AnonproxyAddon", Event], None]) -> Callable[["AnonproxyAddon", Event], None]:
     """Count what goes wrong in a hook and forget it: its text may hold the request, and the page must be served."""
@@ -79,7 +86,9 @@ class AnonproxyAddon:
         self.records = Records(sink, count, clock)
         self._settings = settings
         self._sites = Sites(settings)
+        self.is_leaving = False  # then connections end with the answer that is on its way
         self._fronts: dict[str, Front] = {}
+        self._max_body_bytes = settings.proxy.max_body_mib * MIB or ANY_SIZE
 
     @_guarded
     def client_connected(self, client: Client) -> None:
@@ -94,7 +103,9 @@ class AnonproxyAddon:
         context = next_layer.context
         if context.server.address is None:  # mitmproxy wants one before the first request has chosen its own
             context.server.address = self._sites.first[1:]
-        next_layer.layer, front = build_front(context, lambda: self.count("malformed"))
+        is_redirecting = self._settings.proxy.redirect_to_https and not context.client.tls
+        redirect = self._redirect if is_redirecting else lambda _request: None
+        next_layer.layer, front = build_front(context, lambda: self.count("malformed"), redirect, self._max_body_bytes)
         self._fronts[context.client.id] = front
 
     @_guarded
@@ -128,6 +139,12 @@ class AnonproxyAddon:
         if flow.response is None:
             return
         flow.response.stream = True
+        if (
+            self.is_leaving
+            and not flow.request.is_http2
+            and flow.response.status_code != HTTPStatus.SWITCHING_PROTOCOLS
+        ):
+            flow.response.headers["connection"] = "close"
         if request := self.records.request(flow.client_conn.id, flow.id):
             request.status = flow.response.status_code
             request.is_private = is_private(flow.response.headers.get("cache-control", ""))
@@ -144,9 +161,7 @@ class AnonproxyAddon:
         """Finish the record of a request that failed: with the page we send, or 0 when nobody is there to get one."""
         client = flow.client_conn
         if (request := self.records.request(client.id, flow.id)) and not request.status:
-            front = self._fronts[client.id]
-            is_there = client.state & ConnectionState.CAN_WRITE
-            request.status = front.sent_status or (front.error_status if is_there else NO_STATUS)
+            request.status = self._fronts[client.id].page_status(flow)
         self.records.finish(client.id, flow.id)
 
     @_guarded
@@ -164,35 +179,67 @@ class AnonproxyAddon:
         """Finish everything: the process ends."""
         self.records.close_all()
 
-    def expect_error(self, client: Client, status: HTTPStatus) -> None:
-        """Say which page the visitor's present request gets should it fail."""
-        if front := self._fronts.get(client.id):
-            front.error_status = status.value
+    def front(self, client: Client) -> Front | None:
+        """Return the visitor's side of a connection, once it speaks HTTP."""
+        return self._fronts.get(client.id)
+
+    def _redirect(self, request: Request) -> str | None:
+        """Return where a request that came without TLS is to go; None for hosts that aren't ours."""
+        raw_host = request.authority or request.headers.get("host", "")
+        if is_ambiguous(request) or self._sites.choose(raw_host) is None:
+            return None
+        self.count("redirected")
+        return locate_https(self._settings.proxy.tls_listen, raw_host, request.path)
 
     def _route(self, flow: HTTPFlow, raw_host: str) -> None:
         """Send the request to its site with its body streamed, or refuse it."""
-        request, client = flow.request, flow.client_conn
+        request = flow.request
         if flow.error:  # mitmproxy refuses it already, and shows it to us for the record
-            self.expect_error(client, HTTPStatus.BAD_REQUEST)
+            expect_error(flow, HTTPStatus.BAD_REQUEST)
         elif is_ambiguous(request):
-            self.expect_error(client, HTTPStatus.BAD_REQUEST)
+            expect_error(flow, HTTPStatus.BAD_REQUEST)
+            flow.kill()
+        elif declared_bytes(request) > self._max_body_bytes:
+            expect_error(flow, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             flow.kill()
         elif (upstream := self._sites.choose(raw_host)) is None:
-            self.expect_error(client, HTTPStatus.MISDIRECTED_REQUEST)
+            expect_error(flow, HTTPStatus.MISDIRECTED_REQUEST)
             flow.kill()
         else:
-            self.expect_error(client, HTTPStatus.BAD_GATEWAY)
+            expect_error(flow, HTTPStatus.BAD_GATEWAY)
             request.stream = True
-            if request.authority:  # absolute-form: the site gets origin-form and the host that was meant
+            if request.authority:  # absolute-form, or HTTP/2: the site gets origin-form and the host that was meant
                 request.authority, request.headers["host"] = "", raw_host
+            if is_open_ended(request):
+                request.headers["transfer-encoding"] = "chunked"
             # The setters of host and port would rewrite the Host header.
             request.data.host, request.data.port, request.scheme = upstream.host, upstream.port, upstream.scheme
 
 
 def is_ambiguous(request: Request) -> bool:
-    """Tell whether two servers could understand a request differently: its host (RFC 9112 section 3.2) or version."""
-    hosts = len(request.headers.get_all("host"))
-    return hosts > 1 or (hosts == 0 and request.is_http11) or not (request.is_http11 or request.is_http10)
+    """Tell whether two servers could understand a request differently.
+
+    Source: RFC 9112 section 3.2 for the host, RFC 9113 sections 8.2.1 and 8.3.1 for what must not be in HTTP/2's fields
+    """
+    hosts = request.headers.get_all("host")
+    if request.is_http2:
+        is_named = len(hosts) <= 1 and bool(request.authority or hosts)
+        is_kept = request.timestamp_end is None or request.headers.get("content-length", "0") == "0"  # its word
+        is_clean = bool(is_kept and _TOKEN.fullmatch(request.data.method) and _TARGET.fullmatch(request.data.path))
+    else:
+        is_named = len(hosts) == 1 or (not hosts and request.is_http10)
+        is_clean = request.is_http11 or request.is_http10
+    return not (is_named and is_clean and _HOST.fullmatch(request.authority or "".join(hosts)))
+
+
+def declared_bytes(request: Request) -> int:
+    """Return the size of a body as the request's head says it, 0 when it doesn't."""
+    return int(request.headers.get("content-length", "0"))
+
+
+def is_open_ended(request: Request) -> bool:
+    """Tell whether a request of HTTP/2 has a body whose length nobody has said."""
+    return request.is_http2 and request.timestamp_end is None and "content-length" not in request.headers
 
 
 def _measure(request: RawRequest, chunk: bytes) -> bytes:

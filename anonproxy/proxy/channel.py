@@ -30,6 +30,8 @@ _CUTS: Final = tuple((_FIELDS.index(name), limit) for name, limit in LIMITS.item
 MAX_MESSAGE_BYTES: Final = 6 * sum(LIMITS.values()) + 1024
 # What the kernel may hold of unread messages; it grants what net.core.wmem_max allows.
 BUFFER_BYTES: Final = 8 * 1024 * 1024
+# What the supervisor sends a writer that is to end while the workers go on; no request looks like it.
+END: Final = b"end"
 
 
 def encode_request(worker: int, number: int, request: RawRequest) -> bytes:
@@ -87,10 +89,10 @@ class Receiver:
     def receive(self) -> RawRequest:
         """Wait for the next request and return it.
 
-        Raises: EOFError when nobody can send any more, and everything that was sent has been received
+        Raises: EOFError when nobody can send any more, or another writer takes over; all before has been received
         """
         message = self._channel.recv(MAX_MESSAGE_BYTES)
-        if not message:
+        if message in {b"", END}:
             raise EOFError("the other end is closed")
         worker, number, request = decode_request(message)
         row = self._workers[worker]

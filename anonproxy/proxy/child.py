@@ -22,6 +22,7 @@ class Assignment:
     channel_fd: int
     index: int = 0  # which worker
     listen_fds: tuple[int, ...] = ()  # the sockets that visitors reach
+    tls_fds: tuple[int, ...] = ()  # those that they reach over TLS
 
     def to_json(self) -> bytes:
         """Return the assignment as it travels."""
@@ -33,13 +34,14 @@ class Assignment:
         """Read an assignment."""
         plain = json.loads(text)
         plain["settings"] = Settings.model_validate(plain["settings"])
-        plain["listen_fds"] = tuple(plain["listen_fds"])
+        for name in ("listen_fds", "tls_fds"):
+            plain[name] = tuple(plain[name])
         return cls(**plain)
 
     @property
     def inherited_fds(self) -> tuple[int, ...]:
         """Return the open files that the child must inherit."""
-        return (self.counters_fd, self.channel_fd, *self.listen_fds)
+        return (self.counters_fd, self.channel_fd, *self.listen_fds, *self.tls_fds)
 
 
 def begin_child() -> Assignment:

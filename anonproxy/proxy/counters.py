@@ -14,6 +14,8 @@ NAMES: Final = (
     "ready",  # 1 while the process does its work
     "requests",  # finished requests: pages, errors and aborted ones
     "malformed",  # what was not HTTP, so that no request came of it
+    "redirected",  # requests that were sent on to HTTPS; they are counted when they come there
+    "refused",  # connections beyond what one address may have
     "faults",  # errors of our own in a hook; the page was served all the same
     "connected",  # visitors' connections
     "disconnected",
@@ -51,9 +53,10 @@ class Row:
 class Counters:
     """The rows of all processes, in a file that exists in memory only."""
 
-    def __init__(self, fd: int, rows: int) -> None:
+    def __init__(self, fd: int) -> None:
         self.fd = fd
         width = len(NAMES) * _CELL_BYTES
+        rows = os.fstat(fd).st_size // width
         self._memory = mmap.mmap(fd, rows * width)
         view = memoryview(self._memory)
         self.rows = tuple(Row(view[row * width : (row + 1) * width].cast("q")) for row in range(rows))
@@ -64,7 +67,7 @@ class Counters:
         rows = workers + 1
         fd = os.memfd_create("anonproxy-counters")
         os.ftruncate(fd, rows * len(NAMES) * _CELL_BYTES)
-        return cls(fd, rows)
+        return cls(fd)
 
     @property
     def writer(self) -> Row:

@@ -1,4 +1,4 @@
-"""The side of HTTP/1.1 that visitors see: mitmproxy's, with our pages in place of its own."""
+"""The side of HTTP that visitors see: mitmproxy's, with our pages in place of its own."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -8,16 +8,30 @@ import h11
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.connection import ConnectionState
+from mitmproxy.http import HTTPFlow, Request
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
-from mitmproxy.proxy.layers.http._events import HttpEvent, ResponseProtocolError
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    HttpEvent,
+    RequestData,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseProtocolError,
+)
 from mitmproxy.proxy.layers.http._http1 import Http1Server
 
-from anonproxy.proxy.pages import render_page
+from anonproxy.model.vocabularies import NO_STATUS
+from anonproxy.proxy.http2 import Http2Front
+from anonproxy.proxy.limits import MAX_HEAD_BYTES
+from anonproxy.proxy.pages import error_status, render_page
 
-# nginx refuses a head beyond four buffers of 8 KiB as well (large_client_header_buffers).
-MAX_HEAD_BYTES: Final = 32 * 1024
+# What a front does with a request besides serving it: count it as malformed, or say where it is to go.
+OnMalformed = Callable[[], None]
+Redirect = Callable[[Request], str | None]
+
 # What a request line may begin with: a method is a token (RFC 9110 section 5.6.2).
 _STARTS: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
@@ -30,14 +44,24 @@ class WithoutTrailers(ChunkedReader):
         return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
 
 
-class Front(Http1Server):
-    """One visitor's connection: `error_status` is the page to send should the present request fail."""
+class Http1Front(Http1Server):
+    """One visitor's connection, on which one request runs at a time."""
 
-    def __init__(self, context: Context, on_malformed: Callable[[], None]) -> None:
+    def __init__(
+        self, context: Context, http: HttpLayer, on_malformed: OnMalformed, redirect: Redirect, max_body_bytes: int
+    ) -> None:
         super().__init__(context)
-        self.error_status: int = HTTPStatus.BAD_GATEWAY.value
-        self.sent_status: int = 0  # of a page that has been sent; the connection ends after one
+        self._max_body_bytes = max_body_bytes
+        self._body_bytes = 0
+        self.sent_status: int = NO_STATUS  # of a page that has been sent; the connection ends after one
+        self.http = http
         self._on_malformed = on_malformed
+        self._redirect = redirect
+
+    def page_status(self, flow: HTTPFlow) -> int:
+        """Return the status of the page that a failed request got or gets; NO_STATUS when nobody is there."""
+        is_there = self.conn.state & ConnectionState.CAN_WRITE
+        return self.sent_status or (error_status(flow) if is_there else NO_STATUS)
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """Send a part of the response; a failure becomes our page if nothing has been sent yet."""
@@ -45,7 +69,7 @@ class Front(Http1Server):
             yield from super().send(event)
         elif self.conn.state & ConnectionState.CAN_WRITE:
             if self.response is None:
-                yield self._page(self.error_status)
+                yield self._page(error_status(self.http.streams[event.stream_id].flow))
             yield commands.CloseConnection(self.conn)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
@@ -58,6 +82,12 @@ class Front(Http1Server):
                 yield self._page(HTTPStatus.BAD_REQUEST)
             elif isinstance(command, commands.Log):  # its words quote what was received: no request came of it
                 self._on_malformed()
+            elif location := self._find_redirect(command):
+                yield from self._send_elsewhere(location)
+                return
+            elif isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
+                self._body_bytes = 0
+                yield command
             else:
                 yield command
         if self.state == self.read_headers and len(self.buf) > MAX_HEAD_BYTES:
@@ -67,7 +97,13 @@ class Front(Http1Server):
         """Read a request's body; trailers are left out (RFC 9110 section 6.5.1), as mitmproxy can't carry them."""
         if type(self.body_reader) is ChunkedReader:  # it has read nothing yet
             self.body_reader = WithoutTrailers()
-        yield from super().read_body(event)
+        for command in super().read_body(event):
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestData):
+                self._body_bytes += len(command.event.data)
+                if self._body_bytes > self._max_body_bytes:
+                    yield from self._break_off(command.event.stream_id)
+                    return
+            yield command
 
     def _is_promising(self) -> bool:
         """Skip blank lines (RFC 9112 section 2.2), and tell whether the rest may become a request."""
@@ -81,15 +117,45 @@ class Front(Http1Server):
         yield commands.CloseConnection(self.conn)
         self.state = self.done
 
-    def _page(self, status: int) -> commands.SendData:
+    def _find_redirect(self, command: commands.Command) -> str | None:
+        """Return where a request that has just been read is to go."""
+        if isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders):
+            return self._redirect(command.event.request)
+        return None
+
+    def _send_elsewhere(self, location: str) -> layer.CommandGenerator[None]:
+        """Answer in the site's stead; a method that changes things must not become GET (RFC 9110 section 15.4)."""
+        is_read = self.request is not None and self.request.method in {"GET", "HEAD"}
+        yield self._page(HTTPStatus.MOVED_PERMANENTLY if is_read else HTTPStatus.PERMANENT_REDIRECT, location)
+        yield commands.CloseConnection(self.conn)
+        self.state = self.done
+
+    def _break_off(self, stream_id: int) -> layer.CommandGenerator[None]:
+        """End a request whose body has no end."""
+        if self.response is None:
+            yield self._page(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        yield ReceiveHttp(RequestProtocolError(stream_id, "", ErrorCode.REQUEST_TOO_LARGE))
+        yield commands.CloseConnection(self.conn)
+        self.state = self.done
+
+    def _page(self, status: int, location: str = "") -> commands.SendData:
         self.sent_status = int(status)
         has_body = self.request is None or self.request.method != "HEAD"
-        return commands.SendData(self.conn, render_page(status, has_body=has_body))
+        return commands.SendData(self.conn, render_page(status, has_body=has_body, location=location))
 
 
-def build_front(context: Context, on_malformed: Callable[[], None]) -> tuple[HttpLayer, Front]:
+Front = Http1Front | Http2Front
+
+
+def build_front(
+    context: Context, on_malformed: OnMalformed, redirect: Redirect, max_body_bytes: int
+) -> tuple[HttpLayer, Front]:
     """Build the layer that speaks HTTP on a new connection, with our front before it."""
-    http = HttpLayer(context, HTTPMode.transparent)
-    front = Front(context.fork(), on_malformed)
+    http, context = HttpLayer(context, HTTPMode.transparent), context.fork()
+    front: Front
+    if context.client.alpn == b"h2":
+        front = Http2Front(context, http, on_malformed, max_body_bytes)
+    else:
+        front = Http1Front(context, http, on_malformed, redirect, max_body_bytes)
     http.connections[context.client] = front
     return http, front

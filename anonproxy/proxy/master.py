@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -11,13 +12,22 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from mitmproxy import ctx
+from mitmproxy.connection import Connection, Server
+from mitmproxy.http import HTTPFlow
 from mitmproxy.options import Options
 from mitmproxy.proxy.commands import StartHook
+from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server import LiveConnectionHandler
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
+from anonproxy.anonymize.address import parse_client
 from anonproxy.model.settings import Settings
 from anonproxy.proxy.addon import HOOKS, OPTIONS, AnonproxyAddon
+from anonproxy.proxy.client_address import is_trusted
+from anonproxy.proxy.http2 import Http2Front
+from anonproxy.proxy.limits import MAX_STREAMS, MAX_WAITING_BYTES
+from anonproxy.proxy.pages import expect_error
 
 Hooks = dict[str, Callable[[Any], None]]
 ExcInfo = Literal[True] | tuple[type[BaseException], BaseException, TracebackType | None] | None
@@ -35,13 +45,13 @@ _CORE_OPTIONS: Final[dict[str, object]] = {
 }
 
 # The site gets `upstream_timeout_s` for each of two things: hooks that begin the wait, and hooks that end it.
-_WAITS_BEGIN: Final = {"server_connect": "connection", "request": "response"}
-_WAITS_END: Final = {
-    "server_connected": "connection",
-    "server_connect_error": "connection",
-    "responseheaders": "response",
-    "error": "response",
-}
+_WAITS_BEGIN: Final = frozenset({"server_connect", "request"})
+_WAITS_END: Final = frozenset({"server_connected", "server_connect_error", "responseheaders", "error"})
+
+# The visitor gets `header_timeout_s`, then `idle_timeout_s`, for each head and `request_timeout_s` for each body.
+_HEAD: Final = "head"
+_BODY: Final = "body"
+_REQUEST_HOOKS: Final = frozenset({"requestheaders", "request", "response", "error"})
 
 
 class Visit(LiveConnectionHandler):
@@ -49,36 +59,150 @@ class Visit(LiveConnectionHandler):
 
     def __init__(self, master: "LeanMaster", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super().__init__(reader, writer, master.options, master.mode)
+        # mitmproxy opens a connection to the site for each request of HTTP/2.
+        self.max_conns = defaultdict(lambda: asyncio.Semaphore(MAX_STREAMS))
         self._master = master
         self._waits: dict[str, asyncio.TimerHandle] = {}
+        self._running: set[str] = set()  # requests whose answers aren't complete
+        self._await(_HEAD, master.proxy.header_timeout_s, self.client)
+        self._heard = asyncio.Event()
+        self._visitor = self.transports[self.client]
+        if tls := writer.get_extra_info("ssl_object"):
+            self.client.tls = True
+            self.client.timestamp_tls_setup = self.client.timestamp_start
+            self.client.alpn = (tls.selected_alpn_protocol() or "").encode()
 
     async def handle_hook(self, hook: StartHook) -> None:
         """Call the addon, and watch the site's patience."""
-        if ended := self._waits.pop(_WAITS_END.get(hook.name, ""), None):
-            ended.cancel()
-        if begins := _WAITS_BEGIN.get(hook.name):
-            self._waits[begins] = self._master.loop.call_later(self._master.upstream_timeout_s, self._give_up)
+        if hook.name in _WAITS_END:
+            self._end_wait(_subject(hook).id)
+        if hook.name in _WAITS_BEGIN and not is_answered(subject := _subject(hook)):
+            self._waits[subject.id] = self._master.loop.call_later(
+                self._master.proxy.upstream_timeout_s, self._give_up, subject
+            )
+        if hook.name == "server_disconnected":
+            self._forget(hook)
         if act := self._master.hooks.get(hook.name):
             act(*hook.args())
+        if hook.name in _REQUEST_HOOKS:
+            self._be_patient(hook.name, _subject(hook))
 
     def log(self, message: str, level: int = logging.INFO, exc_info: ExcInfo = None) -> None:
         """Say nothing; after a crash in the core hang up, so that nobody waits for an answer that can't come."""
         if level >= logging.ERROR:
             self._master.addon.count("faults")
-            if (io := self.transports.get(self.client)) and io.handler:
-                io.handler.cancel()
+            self._hang_up(self.client)
 
-    def end_waits(self) -> None:
-        """Stop watching: the visitor is gone."""
+    async def drain_writers(self) -> None:
+        """Read on once what was read before is on its way.
+
+        HTTP/2 keeps what a visitor doesn't take in memory of its own: whoever reads from the site waits for that, too.
+        """
+        await super().drain_writers()  # type: ignore[no-untyped-call]  # mitmproxy leaves this one out
+        front = self._master.addon.front(self.client)
+        if not isinstance(front, Http2Front):
+            return
+        if asyncio.current_task() is self._handler(self.client):
+            self._heard.set()
+        elif flow := self._flow_of_task(front):
+            while front.waiting_bytes(flow) > MAX_WAITING_BYTES:
+                self._heard.clear()
+                await self._heard.wait()
+
+    def say_goodbye(self) -> None:
+        """Tell a visitor who speaks HTTP/2 to send further requests elsewhere."""
+        front, writer = self._master.addon.front(self.client), self._visitor.writer
+        if isinstance(front, Http2Front) and isinstance(writer, asyncio.StreamWriter):
+            writer.write(front.goodbye())
+
+    def close(self) -> None:
+        """Stop watching, and close what is open still: mitmproxy forgets to when it is cancelled as it takes data."""
         for wait in self._waits.values():
             wait.cancel()
+        for io in (self._visitor, *self.transports.values()):
+            if io.writer:
+                io.writer.close()
 
-    def _give_up(self) -> None:
-        """Hang up on a site that takes too long."""
-        self._master.addon.expect_error(self.client, HTTPStatus.GATEWAY_TIMEOUT)
-        for connection, io in self.transports.items():
-            if connection is not self.client and io.handler:
-                io.handler.cancel()
+    def _be_patient(self, hook: str, flow: HTTPFlow | Server) -> None:
+        """Watch how long the visitor takes for the body of a request, and for the head of the next."""
+        if hook == "requestheaders":
+            self._running.add(flow.id)
+            self._end_wait(_HEAD)
+            self._await(f"{_BODY} {flow.id}", self._master.proxy.request_timeout_s, self.client)
+            return
+        if hook != "response":
+            self._end_wait(f"{_BODY} {flow.id}")
+        if hook != "request":
+            self._running.discard(flow.id)
+            if not self._running and not is_websocket(flow):
+                self._await(_HEAD, self._master.proxy.idle_timeout_s, self.client)
+
+    def _await(self, name: str, seconds: float, connection: Connection) -> None:
+        """Hang up on a connection unless the wait is ended in time."""
+        self._end_wait(name)
+        self._waits[name] = self._master.loop.call_later(seconds, self._hang_up, connection)
+
+    def _end_wait(self, name: str) -> None:
+        if wait := self._waits.pop(name, None):
+            wait.cancel()
+
+    def _forget(self, hook: StartHook) -> None:
+        """Let go of a connection to the site: with HTTP/2 there is one for each request, and mitmproxy keeps them."""
+        front, site = self._master.addon.front(self.client), _subject(hook)
+        if isinstance(front, Http2Front) and isinstance(site, Server) and front.flow_of(site) is None:
+            front.http.connections.pop(site, None)
+
+    def _flow_of_task(self, front: Http2Front) -> HTTPFlow | None:
+        task = asyncio.current_task()
+        site = next((connection for connection, io in self.transports.items() if io.handler is task), None)
+        return front.flow_of(site) if site else None
+
+    def _give_up(self, subject: HTTPFlow | Server) -> None:
+        """Hang up on a site that takes too long to be reached, or to answer."""
+        late = self._waiting_for(subject) if isinstance(subject, Server) else [subject]
+        for flow in late:
+            expect_error(flow, HTTPStatus.GATEWAY_TIMEOUT)
+        self._hang_up(subject if isinstance(subject, Server) else subject.server_conn)
+
+    def _waiting_for(self, server: Server) -> list[HTTPFlow]:
+        """Return the requests that wait for a connection."""
+        front = self._master.addon.front(self.client)
+        if front is None:
+            return []
+        http = front.http
+        sources = [http.command_sources.get(command) for command in http.waiting_for_establishment.get(server, ())]
+        return [stream.flow for stream in sources if isinstance(stream, HttpStream)]
+
+    def _handler(self, connection: Connection) -> "asyncio.Task[None] | None":
+        io = self.transports.get(connection)
+        return io.handler if io else None
+
+    def _hang_up(self, connection: Connection) -> None:
+        if handler := self._handler(connection):
+            handler.cancel()
+
+
+def _subject(hook: StartHook) -> HTTPFlow | Server:
+    """Return what a hook is about: the connection to a site, or a request."""
+    [about] = hook.args()
+    subject: HTTPFlow | Server = about.server if isinstance(about, ServerConnectionHookData) else about
+    return subject
+
+
+def is_answered(subject: HTTPFlow | Server) -> bool:
+    """Tell whether the site has answered already, as it may before it has the whole request."""
+    return isinstance(subject, HTTPFlow) and subject.response is not None
+
+
+def is_websocket(subject: HTTPFlow | Server) -> bool:
+    """Tell whether the connection now speaks another protocol."""
+    return isinstance(subject, HTTPFlow) and subject.response is not None and subject.response.status_code == 101
+
+
+def address_key(raw_peer: str) -> bytes | None:
+    """Return what connections of one visitor share: the address, or of IPv6 the network that one household gets."""
+    address = parse_client(raw_peer)
+    return address.packed[:8] if address else None
 
 
 class LeanMaster:
@@ -86,7 +210,8 @@ class LeanMaster:
 
     def __init__(self, settings: Settings, addon: AnonproxyAddon) -> None:
         self.addon = addon
-        self.upstream_timeout_s = settings.proxy.upstream_timeout_s
+        self.proxy = settings.proxy
+        self._addresses: Counter[bytes] = Counter()  # connections of each; it lives as long as they do
         self.loop = asyncio.get_running_loop()
         self.loop.set_task_factory(asyncio.eager_task_factory)
         self.loop.set_exception_handler(lambda _loop, _context: addon.count("faults"))
@@ -94,26 +219,57 @@ class LeanMaster:
         self.mode = ProxyMode.parse(f"reverse:{settings.sites[0].upstream}")  # each request then chooses its own
         self.hooks = build_hooks(settings, addon, self.options)
         self._servers: list[asyncio.Server] = []
+        self._visits: set[Visit] = set()
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept visitors."""
+    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Accept visitors, over TLS if there is a context for it."""
         for bound in sockets:
             # asyncio accepts as many at once as its backlog says: with more than one, the worker that wakes up first
             # would take all of a burst. The kernel's own backlog is set again afterwards.
-            self._servers.append(await asyncio.start_server(self._serve, sock=bound, backlog=1))
+            self._servers.append(await self._open(bound, tls))
             bound.listen(BACKLOG)
 
+    async def _open(self, bound: socket.socket, tls: ssl.SSLContext | None) -> asyncio.Server:
+        patience_s = self.proxy.header_timeout_s if tls else None
+        return await asyncio.start_server(
+            self._receive, sock=bound, backlog=1, ssl=tls, ssl_handshake_timeout=patience_s
+        )
+
     def stop_accepting(self) -> None:
-        """Leave new visitors to the other workers."""
+        """Leave new visitors, and what those who are here want next, to the other workers."""
+        self.addon.is_leaving = True
         for server in self._servers:
             server.close()
+        for visit in self._visits:
+            visit.say_goodbye()
+
+    async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a visitor who hasn't too many connections already; the address is forgotten with the last of them."""
+        raw_peer = (writer.get_extra_info("peername") or ("",))[0]
+        limit = 0 if is_trusted(raw_peer, self.proxy.trusted_proxies) else self.proxy.max_connections
+        key = address_key(raw_peer) if limit else None
+        if key is None:
+            await self._serve(reader, writer)
+        elif self._addresses[key] >= limit:
+            self.addon.count("refused")
+            writer.transport.abort()
+        else:
+            self._addresses[key] += 1
+            try:
+                await self._serve(reader, writer)
+            finally:
+                self._addresses[key] -= 1
+                if not self._addresses[key]:
+                    del self._addresses[key]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         visit = Visit(self, reader, writer)
+        self._visits.add(visit)
         try:
             await visit.handle_client()
         finally:
-            visit.end_waits()
+            self._visits.discard(visit)
+            visit.close()
 
 
 def build_options() -> Options:

@@ -33,6 +33,11 @@ class Records:
         """Return the number of requests that are being served."""
         return sum(len(visitor.unfinished) for visitor in self._visitors.values())
 
+    @property
+    def visitors(self) -> int:
+        """Return the number of visitors who are connected."""
+        return len(self._visitors)
+
     def open(self, client_id: str, visitor: Visitor) -> None:
         """Remember a visitor who has connected."""
         self._visitors[client_id] = visitor

@@ -9,6 +9,11 @@ class Say(StrEnum):
 
     STARTED = "serves {address} ({sites}, {workers}); metrics {admin_address}"
     RECORDING = "records what mitmdump serves"
+    CERTIFICATE_INVALID = "{path}: browsers refuse this certificate, it is valid from {begins} to {ends}; renew it"
+    CERTIFICATES_CHANGED = "certificates were read anew"
+    CERTIFICATES_KEPT = "certificate files changed but can't be used, so the ones before stay; see `anonproxy check`"
+    RELOADED = "reloaded: serves {address} ({sites}, {workers}); metrics {admin_address}"
+    REFUSED = "keeps the configuration it has: {problem}"
     STOPPING = "stops: no new connections, running requests get {seconds} s"
     STOPPED = "stopped: {requests} requests, {written} rows written, {dropped} dropped"
     WORKER_ENDED = "worker {index} ended (status {status}); a new one starts in {seconds} s"

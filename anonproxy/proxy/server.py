@@ -1,25 +1,30 @@
 """The supervisor: binds the sockets once, starts one writer and the workers, brings back what ends, stops in order."""
 
 import asyncio
+import contextlib
 import errno
 import functools
 import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from anonproxy.clock import now
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.settings import Settings
 from anonproxy.proxy import quiet
 from anonproxy.proxy.admin import MAX_HEAD_BYTES, handle_admin, is_ready
-from anonproxy.proxy.channel import open_channel
+from anonproxy.proxy.channel import END, open_channel
 from anonproxy.proxy.child import EXIT_OPERATOR, Assignment
+from anonproxy.proxy.control import serve_control
 from anonproxy.proxy.counters import Counters
+from anonproxy.proxy.notify import READY, STOPPING, keep_alive, notify
 from anonproxy.proxy.say import Say, count_noun, say
 from anonproxy.proxy.sites import parse_upstream
+from anonproxy.proxy.tls import Certificates, follow_files, render_day
 
 WRITER: Final = "anonproxy.proxy.writer"
 WORKER: Final = "anonproxy.proxy.worker"
@@ -40,12 +45,20 @@ TALKATIVE: Final = frozenset(
     }
 )
 
+# The listeners that visitors reach, and how; then all of them.
+VISITORS: Final = {"listen": "http", "tls_listen": "https"}
+LISTENERS: Final = (*VISITORS, "admin_listen")
+
 # A child that ends at once is started again after 0.5 s, then 1, 2, … up to 30 s; one that lived a minute starts anew.
 BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S: Final = 60.0
 # Beyond drain_s, for the last flush of the writer and the farewells of the workers.
 GRACE_S: Final = 20.0
 POLL_S: Final = 0.05
+# In which children that a reload starts must work.
+START_S: Final = 30.0
+# As many as the settings allow.
+MAX_WORKERS: Final = 64
 
 _BIND_REMEDIES: Final = {
     errno.EADDRINUSE: "something else listens there; stop it or choose another port",
@@ -87,123 +100,303 @@ def bind_listener(setting: str, address: str) -> socket.socket:
     return listener
 
 
-def render_address(listener: socket.socket) -> str:
+def render_address(listener: socket.socket, scheme: str = "http") -> str:
     """Return where a listener can be reached, as a URL."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def verify_no_loop(settings: Settings, listener: socket.socket) -> None:
+def verify_no_loop(settings: Settings, *listeners: socket.socket) -> None:
     """Refuse an upstream that is the proxy itself.
 
     Raises: OperatorError
     """
+    own = {listener.getsockname()[:2] for listener in listeners}
     for site in settings.sites:
-        if parse_upstream(site.upstream)[1:] == listener.getsockname()[:2]:
+        if parse_upstream(site.upstream)[1:] in own:
             raise OperatorError(f"site {site.name}: its upstream is the proxy's own address; name the site's instead")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What is to run: settings that are known to work, the sockets they name, and the certificates they need."""
+
+    settings: Settings
+    listeners: Mapping[str, socket.socket]  # by the name of their setting
+    certificates: Certificates | None
+
+    def fds(self, setting: str) -> tuple[int, ...]:
+        """Return the listener of a setting, if there is one, as children inherit it."""
+        return (self.listeners[setting].fileno(),) if setting in self.listeners else ()
+
+    def close(self, kept: "Plan | None" = None) -> None:
+        """Close the listeners that no other plan uses."""
+        for listener in self.listeners.values():
+            if kept is None or listener not in kept.listeners.values():
+                listener.close()
+
+
+def make_plan(settings: Settings, before: Plan | None = None) -> Plan:
+    """Open what the settings name; a listener whose setting didn't change is taken over.
+
+    Raises: OperatorError when a listener or a certificate can't be had; nothing new is left open then
+    """
+    proxy = settings.proxy
+    certificates = Certificates(proxy.certificates) if proxy.tls_listen else None
+    listeners: dict[str, socket.socket] = {}
+    plan = Plan(settings, listeners, certificates)
+    try:
+        for setting in LISTENERS:
+            address = getattr(proxy, setting)
+            if before and address == getattr(before.settings.proxy, setting) and setting in before.listeners:
+                listeners[setting] = before.listeners[setting]
+            elif address:
+                listeners[setting] = bind_listener(setting, address)
+        verify_no_loop(settings, *listeners.values())
+    except OperatorError:
+        plan.close(kept=before)
+        raise
+    return plan
+
+
+def warn_of_dates(certificates: Certificates) -> None:
+    """Say which certificates browsers refuse just now; they are served all the same."""
+    for one in certificates.all:
+        if not one.is_valid_at(now()):
+            days = {"begins": render_day(one.begins_s), "ends": render_day(one.ends_s)}
+            say(Say.CERTIFICATE_INVALID, path=one.path, **days)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Post:
+    """A child that is kept running until it may leave."""
+
+    role: Role
+    may_leave: asyncio.Event
+    keeping: "asyncio.Task[None]"
+
+    @property
+    def is_given_up(self) -> bool:
+        """Tell whether the child said that it can't work with its settings."""
+        return self.keeping.done() and not self.may_leave.is_set()
 
 
 class Supervisor:
     """Everything that `anonproxy run` runs."""
 
-    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], admin: socket.socket) -> None:
-        self._settings = settings
-        self._listeners = listeners
-        self._admin = admin
-        self._counters = Counters.create(settings.proxy.workers)
+    def __init__(self, plan: Plan, read_again: Callable[[], Settings]) -> None:
+        self._plan = plan
+        self._read_again = read_again
+        # While workers of an old configuration finish, those of the new one count in rows of their own.
+        self._counters = Counters.create(2 * MAX_WORKERS)
         self._sending, self._receiving = open_channel()
         self._children: dict[Role, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
-        self._refused = False  # the writer said that it can't work with these settings
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[str]] = set()
+        self._first_row = 0
+        self._writer: Post
+        self._workers: list[Post] = []
+        self._leaving: list[Post] = []  # workers of the configuration before
+        self._admin: asyncio.Server
+        self._following: asyncio.Task[None]
 
-    async def run(self) -> int:
+    async def run(self, control: str) -> int:
         """Serve until SIGTERM or SIGINT; return the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
-        admin = await asyncio.start_server(
-            functools.partial(handle_admin, self._counters), sock=self._admin, limit=MAX_HEAD_BYTES
-        )
-        writer, *workers = self._roles()
-        keepers = {role: loop.create_task(self._keep(role)) for role in (writer, *workers)}
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        answering = await serve_control(control, self.reload)
+        self._writer = self._post(self._writer_role(self._plan))
+        self._workers = [self._post(role) for role in self._worker_roles(self._plan)]
+        await self._open_admin()
         announcing = loop.create_task(self._announce())
+        living = loop.create_task(keep_alive())
         await self._stopping.wait()
+        notify(STOPPING)
         announcing.cancel()
-        say(Say.STOPPING, seconds=self._settings.proxy.drain_s)
-        for listener in self._listeners:
-            listener.close()
-        await self._stop([(role, keepers[role]) for role in workers])
+        async with self._reloading:
+            is_refused = self._writer.is_given_up
+            if answering:
+                answering.close()
+            await self._end()
+        living.cancel()
+        return EXIT_OPERATOR if is_refused else 0
+
+    async def _end(self) -> None:
+        """Let everything end in order."""
+        plan = self._plan
+        self._following.cancel()
+        say(Say.STOPPING, seconds=plan.settings.proxy.drain_s)
+        for setting in VISITORS:
+            if setting in plan.listeners:
+                plan.listeners[setting].close()
+        await self._stop([*self._workers, *self._leaving], plan.settings.proxy.drain_s)
         self._sending.close()  # by which the writer knows that nothing more will come
-        await self._stop([(writer, keepers[writer])])
-        admin.close()
+        await self._stop([self._writer], plan.settings.proxy.drain_s)
+        self._admin.close()
         say(
             Say.STOPPED,
             requests=self._counters.total("requests"),
             written=self._counters.total("written"),
             dropped=sum(self._counters.dropped().values()),
         )
-        return EXIT_OPERATOR if self._refused else 0
 
-    def _roles(self) -> list[Role]:
-        sending, receiving = self._sending.fileno(), self._receiving.fileno()
-        writer = Assignment(self._settings, os.getpid(), self._counters.fd, receiving)
-        fds = tuple(listener.fileno() for listener in self._listeners)
-        workers = (
-            replace(writer, channel_fd=sending, listen_fds=fds, index=i) for i in range(self._settings.proxy.workers)
+    async def reload(self) -> str:
+        """Take the configuration anew, whole; return why it can't be, and serve on as before in that case."""
+        async with self._reloading:
+            problem = "it stops just now" if self._stopping.is_set() else await self._try_reload()
+            if problem:
+                say(Say.REFUSED, problem=problem)
+            if self._writer.is_given_up:
+                self._stopping.set()
+            return problem
+
+    def _reload_soon(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _try_reload(self) -> str:
+        await self._stop(self._leaving, self._plan.settings.proxy.drain_s)
+        before = self._plan
+        try:
+            plan = make_plan(self._read_again(), before)
+        except OperatorError as error:
+            return str(error)
+        if plan.settings != before.settings and not await self._replace_writer(plan):
+            await self._replace_writer(before)
+            plan.close(kept=before)
+            return "the store can't be used with it; the line before says why"
+        self._first_row = MAX_WORKERS - self._first_row
+        workers = [self._post(role) for role in self._worker_roles(plan)]
+        rows = [self._counters.workers[post.role.assignment.index] for post in workers]
+        if not await self._is_true_soon(lambda: all(row["ready"] for row in rows)):
+            await self._stop(workers, 0)
+            self._first_row = MAX_WORKERS - self._first_row
+            await self._replace_writer(before)
+            plan.close(kept=before)
+            return "its workers don't start"
+        self._plan, self._leaving, self._workers = plan, self._workers, workers
+        self._dismiss(self._leaving)
+        await self._open_admin(before)
+        before.close(kept=plan)
+        self._say_serving(Say.RELOADED)
+        return ""
+
+    async def _replace_writer(self, plan: Plan) -> bool:
+        """End the writer after what was sent to it, and begin another; return whether it works."""
+        self._writer.may_leave.set()
+        while self._writer.role in self._children and not self._writer.keeping.done():
+            with contextlib.suppress(BlockingIOError):  # it has much to read yet
+                self._sending.send(END, socket.MSG_DONTWAIT)
+                break
+            await asyncio.sleep(POLL_S)
+        await self._stop([self._writer], GRACE_S)
+        self._writer = self._post(self._writer_role(plan))
+        return await self._is_true_soon(lambda: bool(self._counters.writer["ready"]))
+
+    async def _is_true_soon(self, condition: Callable[[], bool]) -> bool:
+        """Wait for what new children do; False when it takes too long or the writer gives up."""
+        deadline_s = asyncio.get_running_loop().time() + START_S
+        while not condition():
+            if self._writer.is_given_up or asyncio.get_running_loop().time() > deadline_s:
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
+
+    async def _open_admin(self, before: Plan | None = None) -> None:
+        """Answer on the admin listener, and watch the certificates, of the present plan."""
+        listener = self._plan.listeners["admin_listen"]
+        if before is None or before.listeners["admin_listen"] is not listener:
+            if before:
+                self._admin.close()
+            self._admin = await asyncio.start_server(
+                functools.partial(handle_admin, self._counters), sock=listener, limit=MAX_HEAD_BYTES
+            )
+        if before:
+            self._following.cancel()
+        self._following = asyncio.get_running_loop().create_task(self._follow_certificates())
+
+    def _writer_role(self, plan: Plan) -> Role:
+        return Role(WRITER, Assignment(plan.settings, os.getpid(), self._counters.fd, self._receiving.fileno()))
+
+    def _worker_roles(self, plan: Plan) -> list[Role]:
+        worker = Assignment(
+            plan.settings,
+            os.getpid(),
+            self._counters.fd,
+            self._sending.fileno(),
+            listen_fds=plan.fds("listen"),
+            tls_fds=plan.fds("tls_listen"),
         )
-        return [Role(WRITER, writer), *(Role(WORKER, worker) for worker in workers)]
+        numbers = range(self._first_row, self._first_row + plan.settings.proxy.workers)
+        return [Role(WORKER, replace(worker, index=number)) for number in numbers]
 
-    async def _keep(self, role: Role) -> None:
-        """Run a child, and run it again whenever it ends, until everything stops."""
+    def _post(self, role: Role) -> Post:
+        may_leave = asyncio.Event()
+        return Post(role, may_leave, asyncio.get_running_loop().create_task(self._keep(role, may_leave)))
+
+    async def _keep(self, role: Role, may_leave: asyncio.Event) -> None:
+        """Run a child, and run it again whenever it ends, until it may leave or says that it can't work."""
         loop = asyncio.get_running_loop()
         is_writer = role.module == WRITER
         row = self._counters.writer if is_writer else self._counters.workers[role.assignment.index]
         failures = 0
-        while not self._stopping.is_set():
+        while not may_leave.is_set():
             started_s = loop.time()
-            status = await self._run_once(role)
+            status = await self._run_once(role, may_leave)
             was_ready, row["ready"] = row["ready"], 0
-            if self._stopping.is_set():
+            if may_leave.is_set():
                 return
             if is_writer and status == EXIT_OPERATOR and not was_ready and not failures:
-                self._refused = True
-                self._stopping.set()
+                if not self._reloading.locked():  # else the reload decides
+                    self._stopping.set()
                 return
             failures = 0 if loop.time() - started_s > STEADY_S else failures
             pause_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
             sentence = Say.WRITER_ENDED if is_writer else Say.WORKER_ENDED
-            say(sentence, index=role.assignment.index + 1, status=status, seconds=pause_s)
-            await self._pause(pause_s)
+            say(sentence, index=role.assignment.index % MAX_WORKERS + 1, status=status, seconds=pause_s)
+            await self._pause(may_leave, pause_s)
 
-    async def _run_once(self, role: Role) -> int:
+    async def _run_once(self, role: Role, may_leave: asyncio.Event) -> int:
         """Run a child to its end; return its exit status."""
         try:
             child = self._children[role] = await start_child(role)
         except OSError as error:  # no process or no memory to be had just now
             return error.errno or 1
-        if self._stopping.is_set():  # it came too late to be told with the others
+        if may_leave.is_set():  # it came too late to be told with the others
             child.terminate()
-        return await child.wait()
+        try:
+            return await child.wait()
+        finally:
+            del self._children[role]
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, until: asyncio.Event, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+                await until.wait()
         except TimeoutError:
             pass
 
-    async def _stop(self, kept: Sequence[tuple[Role, "asyncio.Task[None]"]]) -> None:
+    def _dismiss(self, posts: Sequence[Post]) -> None:
+        """Ask children to end."""
+        for post in posts:
+            post.may_leave.set()
+            self._signal(post.role, signal.SIGTERM)
+
+    async def _stop(self, posts: Sequence[Post], drain_s: float) -> None:
         """Ask children to end, and make those end that don't."""
-        for role, _ in kept:
-            self._signal(role, signal.SIGTERM)
-        tasks = [task for _, task in kept]
-        _, late = await asyncio.wait(tasks, timeout=self._settings.proxy.drain_s + GRACE_S)
-        for role, task in kept:
-            if task in late:
-                self._signal(role, signal.SIGKILL)
-                await task
+        self._dismiss(posts)
+        late: set[asyncio.Task[None]] = set()
+        if posts:
+            _, late = await asyncio.wait([post.keeping for post in posts], timeout=drain_s + GRACE_S)
+        for post in posts:
+            if post.keeping in late:
+                self._signal(post.role, signal.SIGKILL)
+                await post.keeping
 
     def _signal(self, role: Role, number: signal.Signals) -> None:
         child = self._children.get(role)
@@ -211,16 +404,38 @@ class Supervisor:
             child.send_signal(number)
 
     async def _announce(self) -> None:
-        """Say that everything works, once it does."""
+        """Tell systemd once pages are served, counted or not, and say that everything works, once it does."""
+        while not any(row["ready"] for row in self._counters.workers):
+            await asyncio.sleep(POLL_S)
+        notify(READY)
         while not is_ready(self._counters):
             await asyncio.sleep(POLL_S)
+        self._say_serving(Say.STARTED)
+
+    def _say_serving(self, sentence: Say) -> None:
+        plan = self._plan
         say(
-            Say.STARTED,
-            address=" ".join(render_address(listener) for listener in self._listeners),
-            sites=count_noun(len(self._settings.sites), "site"),
-            workers=count_noun(self._settings.proxy.workers, "worker"),
-            admin_address=render_address(self._admin),
+            sentence,
+            address=" ".join(
+                render_address(plan.listeners[setting], scheme)
+                for setting, scheme in VISITORS.items()
+                if setting in plan.listeners
+            ),
+            sites=count_noun(len(plan.settings.sites), "site"),
+            workers=count_noun(plan.settings.proxy.workers, "worker"),
+            admin_address=render_address(plan.listeners["admin_listen"]),
         )
+
+    async def _follow_certificates(self) -> None:
+        """Say it when certificates change; the workers read them themselves."""
+        if certificates := self._plan.certificates:
+            warn_of_dates(certificates)
+
+            def tell(taken: bool) -> None:
+                say(Say.CERTIFICATES_CHANGED if taken else Say.CERTIFICATES_KEPT)
+                warn_of_dates(certificates)
+
+            await follow_files(certificates, tell)
 
 
 async def start_child(role: Role) -> asyncio.subprocess.Process:
@@ -247,18 +462,16 @@ def child_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in TALKATIVE}
 
 
-def run_proxy(settings: Settings) -> int:
+def run_proxy(settings: Settings, read_again: Callable[[], Settings], control: str) -> int:
     """Serve the settings' sites until told to stop; return the exit status.
 
-    Raises: OperatorError when a listener can't be had
+    Raises: OperatorError when a listener or a certificate can't be had
     """
-    listeners = [bind_listener("listen", settings.proxy.listen)]
-    verify_no_loop(settings, listeners[0])
-    admin = bind_listener("admin_listen", settings.proxy.admin_listen)
+    plan = make_plan(settings)
     quiet.silence()
     quiet.harden()
 
     async def supervise() -> int:
-        return await Supervisor(settings, listeners, admin).run()
+        return await Supervisor(plan, read_again).run(control)
 
     return asyncio.run(supervise())

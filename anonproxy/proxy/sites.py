@@ -30,6 +30,14 @@ def parse_host(raw_host: str) -> str:
     return host.lower().removesuffix(".")
 
 
+def locate_https(tls_listen: str, raw_host: str, raw_target: str) -> str:
+    """Return the address of the same page over HTTPS; the port is said unless it is the usual one."""
+    name, _, port = raw_host.rpartition(":")
+    host = name if name and port.isdecimal() else raw_host
+    tls_port = tls_listen.rpartition(":")[2]
+    return f"https://{host}{'' if tls_port == '443' else f':{tls_port}'}{raw_target}"
+
+
 class Sites:
     """The upstream of each host name."""
 

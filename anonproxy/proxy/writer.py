@@ -93,7 +93,7 @@ def repair_counts(row: Row, seen: int) -> None:
 
 
 def record_all(receiver: Receiver, record: Callable[[RawRequest], None]) -> None:
-    """Record what comes until nobody can send any more: the workers are gone, and the supervisor stops."""
+    """Record what comes until nobody can send any more, or the supervisor wants another writer."""
     with contextlib.suppress(EOFError):
         while True:
             record(receiver.receive())
@@ -107,7 +107,7 @@ def main() -> None:
     """
     assignment = begin_child()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    counters = Counters(assignment.counters_fd, assignment.settings.proxy.workers + 1)
+    counters = Counters(assignment.counters_fd)
     channel = socket.socket(fileno=assignment.channel_fd)
     try:
         recorder = Recorder(assignment.settings)

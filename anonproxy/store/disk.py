@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from anonproxy.store.layout import TEMPORARY
+from anonproxy.store.layout import HOUR_S, TEMPORARY
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -94,3 +94,11 @@ def hide_times(root: Path, folder: Path, time_s: int) -> None:
     while folder != root:
         os.utime(folder, (time_s, time_s))
         folder = folder.parent
+
+
+def hide_left_times(folder: Path) -> None:
+    """Set the times of the folders below one that a crash left exact to the hour."""
+    for name, _, _ in os.walk(folder):
+        time_s = os.stat(name).st_mtime
+        if time_s % HOUR_S:
+            os.utime(name, (time_s // HOUR_S * HOUR_S,) * 2)

@@ -35,7 +35,8 @@ class StoreLock:
             self._file = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
             if not os.access(root, os.W_OK | os.X_OK):
                 os.close(self._file)
-                raise PermissionError(errno.EACCES, "no access")
+                is_read_only = os.statvfs(root).f_flag & os.ST_RDONLY
+                raise OSError(errno.EROFS if is_read_only else errno.EACCES, "no access")
         except OSError as error:
             remedy = _REMEDIES.get(error.errno or 0, f"The system says: {os.strerror(error.errno or 0)}")
             raise StoreError(f"{root}: can't be used as a store. {remedy}") from None

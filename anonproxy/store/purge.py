@@ -89,7 +89,7 @@ def purge_unfinished(root: Path, journal: Journal, *, dry_run: bool) -> None:
     """
     if not dry_run:
         for hour in (hour for day in days(root, "hot") for hour in day.hours()):
-            recover(hour)
+            recover(hour, journal)
     for kind in KINDS:
         for day in days(root, kind):
             for path in walk(day.folder(kind)):

@@ -1,28 +1,32 @@
-"""The store as SQL: the views `hits`, `daily` and `vocabulary` of a DuckDB in memory that can do nothing but read them.
+"""The store to read from: as SQL, the views of a DuckDB in memory that can do nothing else; or as pyarrow datasets.
 
     hits        every row there is, settled or hot; visit, step and elapsed_s are null in settled ones.
-                Beside the columns of the table: `date`, by which whole files are passed over, and `is_pageview`.
+                Beside the columns of the table: `date`, by which whole files are passed over, and in SQL `is_pageview`.
                 Rows of hours with few visits stand at 00:00 once they are settled: count hours in `daily`.
     daily       the totals of settled days, and those of the days that are still hot, made by the same SQL
     vocabulary  what open columns may hold, by date
 
 Settled files are read when a query needs them. Hot ones change all the time and are read when connecting.
+A published store (`publish`) has no hot rows, and goes by its manifest.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyarrow.fs import LocalFileSystem
+from pyarrow.fs import FileSystem, LocalFileSystem
 
 from anonproxy.model.errors import StoreError
 from anonproxy.model.settings import PrivacySettings
 from anonproxy.store import sql
 from anonproxy.store.layout import Day, Kind, days
+from anonproxy.store.manifest import MANIFEST, parse_manifest
+from anonproxy.store.objects import Objects, is_address, open_objects
 from anonproxy.store.tables import SCHEMAS, BrokenFile, read_rows, verify_footer
 
 DEFAULT_K: Final[int] = PrivacySettings().k
@@ -30,23 +34,63 @@ DEFAULT_K: Final[int] = PrivacySettings().k
 # A merge takes milliseconds and happens a few times an hour; to meet one five times in a row is no accident.
 _ATTEMPTS: Final = 5
 
+_DATE: Final = pa.field("date", pa.date32())
+# Settled rows have the columns of hot ones too, all null.
+_SCHEMAS: Final[dict[Kind, pa.Schema]] = {
+    "hits": SCHEMAS["hot"].append(_DATE),
+    "daily": SCHEMAS["daily"],
+    "vocabulary": SCHEMAS["vocabulary"].append(_DATE),
+}
+
+type View = Literal["hits", "daily", "vocabulary"]
 type Identity = tuple[int, int, int]
 
 
+class Contents(NamedTuple):
+    """What a store holds at one time."""
+
+    hot: pa.Table
+    settled: dict[Kind, ds.Dataset]
+
+
 @dataclass(slots=True)
-class Store:
+class Store(ABC):
     """A store to read from. It may be written to meanwhile."""
 
-    root: Path
     k: int
-    unreadable: set[Path] = field(default_factory=set)  # files that were left out, being broken
-    _verified: dict[Path, Identity] = field(default_factory=dict)
+    unreadable: set[Path] = field(default_factory=set, init=False)  # files that were left out, being broken
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """Open the views, as the store is now.
 
         Raises: StoreError when it was written by a newer version, or can't be read
         """
+        return _open_views(self._read(), self.k)
+
+    def dataset(self, name: View) -> ds.Dataset:
+        """Open one view as a pyarrow dataset, as the store is now.
+
+        Raises: StoreError when it was written by a newer version, or can't be read
+        """
+        hot, settled = self._read()
+        if name == "daily":
+            with sql.connect(hot) as connection:
+                hot = connection.sql(sql.read_sql("marginals"), params={"k": self.k}).to_arrow_table()
+        recent = {"hits": hot, "daily": hot, "vocabulary": _SCHEMAS["vocabulary"].empty_table()}[name]
+        return ds.dataset([settled[name], ds.dataset(recent.cast(_SCHEMAS[name]))])
+
+    @abstractmethod
+    def _read(self) -> Contents: ...
+
+
+@dataclass(slots=True)
+class FolderStore(Store):
+    """A store in a folder."""
+
+    root: Path
+    _verified: dict[Path, Identity] = field(default_factory=dict, init=False)
+
+    def _read(self) -> Contents:
         for _ in range(_ATTEMPTS):
             self.unreadable.clear()
             try:
@@ -58,7 +102,7 @@ class Store:
                     "vocabulary": self._open_settled("vocabulary", days(self.root, "vocabulary")),
                 }
                 if before.still_holds(read_snapshot(self.root)):
-                    return _open_views(hot, settled, self.k)
+                    return Contents(hot, settled)
             except FileNotFoundError:
                 continue
             except PermissionError:
@@ -66,7 +110,7 @@ class Store:
         raise StoreError(f"{self.root}: changes faster than it can be read. Try again")
 
     def _read_hot(self, files: list[tuple[Day, Path]]) -> pa.Table:
-        tables = [sql.add_date(SCHEMAS["hot"].empty_table(), date.min)]
+        tables = [_no_hot_rows()]
         for day, path in files:
             try:
                 tables.append(sql.add_date(read_rows(path, "hot"), day.date))
@@ -75,17 +119,8 @@ class Store:
         return pa.concat_tables(tables)
 
     def _open_settled(self, kind: Kind, candidates: list[Day]) -> ds.Dataset:
-        """Open files as one dataset that knows site and date of each by its place, so that most needn't be opened."""
-        found = [day for day in candidates if self._is_readable(day.file(kind))]
-        return ds.FileSystemDataset.from_paths(
-            [str(day.file(kind)) for day in found],
-            schema=SCHEMAS[kind] if kind == "daily" else SCHEMAS[kind].append(pa.field("date", pa.date32())),
-            format=ds.ParquetFileFormat(),
-            filesystem=LocalFileSystem(),
-            partitions=[
-                (ds.field("date") == pa.scalar(day.date, pa.date32())) & (ds.field("site") == day.site) for day in found
-            ],
-        )
+        found = [(day, str(day.file(kind))) for day in candidates if self._is_readable(day.file(kind))]
+        return _open_files(kind, found, LocalFileSystem())
 
     def _is_readable(self, path: Path) -> bool:
         """Tell whether a file is whole and ours; each file is looked at once."""
@@ -102,6 +137,32 @@ class Store:
         return True
 
 
+@dataclass(slots=True)
+class PublishedStore(Store):
+    """A store in an object store, as its manifest has it. Objects are whole by nature, so none is opened beforehand."""
+
+    objects: Objects
+
+    def _read(self) -> Contents:
+        try:
+            manifest = parse_manifest(self.objects.read(MANIFEST))
+        except FileNotFoundError:
+            raise StoreError(
+                f"{self.objects.prefix}: nothing published there yet. `anonproxy run` does it; or correct the address"
+            ) from None
+        except OSError:
+            raise StoreError(
+                f"{self.objects.prefix}: the object store doesn't answer, or not to these credentials. "
+                "Check endpoint_override and the AWS_ variables"
+            ) from None
+        kinds: tuple[Kind, ...] = ("hits", "daily", "vocabulary")
+        return Contents(_no_hot_rows(), {kind: self._open_settled(kind, manifest.days(kind)) for kind in kinds})
+
+    def _open_settled(self, kind: Kind, found: list[tuple[Day, str]]) -> ds.Dataset:
+        files = [(day, self.objects.locate(name)) for day, name in found]
+        return _open_files(kind, files, self.objects.filesystem)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Which files held the hot rows at one time."""
@@ -116,14 +177,16 @@ class Snapshot:
         return (self.live, self.merged) == (later.live, later.merged) and self.segments <= later.segments
 
 
-def open_store(root: Path | str, k: int = DEFAULT_K) -> Store:
+def open_store(path: Path | str, k: int = DEFAULT_K) -> Store:
     """Open a store to read from. Days that are still hot are counted with k, like those that are settled.
 
     Raises: StoreError when there is none
     """
-    if not Path(root).is_dir():
-        raise StoreError(f"{root}: nothing there yet. `anonproxy run` makes it; or correct the path")
-    return Store(Path(root), k)
+    if is_address(path):
+        return PublishedStore(k, open_objects(str(path)))
+    if not Path(path).is_dir():
+        raise StoreError(f"{path}: nothing there yet. `anonproxy run` makes it; or correct the path")
+    return FolderStore(k, Path(path))
 
 
 def read_snapshot(root: Path) -> Snapshot:
@@ -144,9 +207,26 @@ def identify(path: Path) -> Identity:
     return status.st_ino, status.st_size, status.st_ctime_ns
 
 
-def _open_views(hot: pa.Table, settled: dict[Kind, ds.Dataset], k: int) -> duckdb.DuckDBPyConnection:
-    connection = sql.connect(hot)
-    for kind, dataset in settled.items():
+def _no_hot_rows() -> pa.Table:
+    return sql.add_date(SCHEMAS["hot"].empty_table(), date.min)
+
+
+def _open_files(kind: Kind, files: list[tuple[Day, str]], filesystem: FileSystem) -> ds.Dataset:
+    """Open files as one dataset that knows site and date of each by its place, so that most needn't be opened."""
+    return ds.FileSystemDataset.from_paths(
+        [path for _, path in files],
+        schema=_SCHEMAS[kind],
+        format=ds.ParquetFileFormat(),
+        filesystem=filesystem,
+        partitions=[
+            (ds.field("date") == pa.scalar(day.date, pa.date32())) & (ds.field("site") == day.site) for day, _ in files
+        ],
+    )
+
+
+def _open_views(contents: Contents, k: int) -> duckdb.DuckDBPyConnection:
+    connection = sql.connect(contents.hot)
+    for kind, dataset in contents.settled.items():
         connection.register(f"settled_{kind}", dataset)
     connection.sql(sql.read_sql("marginals"), params={"k": k}).create_view("hot_daily")
     connection.execute(sql.read_sql("read_views"))

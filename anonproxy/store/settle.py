@@ -1,11 +1,12 @@
 """From a day of linked rows to unlinked rows and daily totals.
 
     1  write daily.parquet and hits.parquet under temporary names
-    2  rename daily.parquet.tmp to daily.parquet
-    3  rename hits.parquet.tmp to hits.parquet      from here on the day is settled
-    4  delete the day's folder under hot/
+    2  journal the digests of both
+    3  rename daily.parquet.tmp to daily.parquet
+    4  rename hits.parquet.tmp to hits.parquet      from here on the day is settled
+    5  delete the day's folder under hot/
 
-Killed before 3, it begins anew, and the same rows give the same files; killed after 3, only 4 is left to do.
+Killed before 4, it begins anew, and the same rows give the same files; killed after 4, only 5 is left to do.
 
 A day settles as soon as its last visit has ended: visit numbers are kept no longer than they are needed, which is
 always less than `hot_hours`. Of a visit that crosses midnight the next day's rows are still there by then.
@@ -20,6 +21,7 @@ What is released (`marginals.sql`, `unlinked.sql`):
 - a row of `hits` keeps its hour only where at least k visits saw the page in that hour, and has the day otherwise.
 """
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +38,10 @@ from anonproxy.store.tables import SCHEMAS, render_parquet
 # The longest that a visit can be configured to last: what begins before midnight is over by then.
 LONGEST_VISIT_S: Final = 4 * HOUR_S
 
+# A day that begins later than this from now was recorded by a clock that was wrong. When it will be over says nothing
+# about how long its visit numbers were kept, so it settles at once. It isn't deleted: the clock may be wrong now.
+FUTURE_S: Final = 2 * DAY_S
+
 
 def settle(root: Path, now: int, store: StoreSettings, k: int, journal: Journal, *, dry_run: bool = False) -> None:
     """Settle each day whose visits are over.
@@ -46,7 +52,7 @@ def settle(root: Path, now: int, store: StoreSettings, k: int, journal: Journal,
     failures = []
     for day in days(root, "hot"):
         try:
-            if day.is_live and now >= settles_at(day, store):
+            if day.is_live and (now >= settles_at(day, store) or is_future(day, now)):
                 if dry_run:
                     journal("settled", {"site": day.site, "date": str(day.date)})
                 else:
@@ -67,23 +73,29 @@ def settles_at(day: Day, store: StoreSettings) -> int:
     return day.starts_at + min(DAY_S + LONGEST_VISIT_S + GRACE_S, store.hot_hours * HOUR_S)
 
 
+def is_future(day: Day, now: int) -> bool:
+    """Tell whether a day can't have begun yet."""
+    return day.starts_at > now + FUTURE_S
+
+
 def settle_day(day: Day, k: int, journal: Journal) -> None:
     """Settle one day, whatever the time.
 
     Raises: OSError, and then the day is still as it was
     """
     for hour in day.hours():
-        recover(hour)
+        recover(hour, journal)
         if hour.open.exists():
             merge(hour, journal)
     rows = read_day(day, journal)
     if rows is not None:
         tables = fold_day(day, rows, read_day(day.next, journal), k)
+        files = {kind: render_parquet(table, kind) for kind, table in tables.items()}
         temporary = {
-            kind: write_temporary(day.root, day.file(kind), render_parquet(table, kind), day.starts_at)
-            for kind, table in tables.items()
+            kind: write_temporary(day.root, day.file(kind), data, day.starts_at) for kind, data in files.items()
         }
-        journal("settled", {"site": day.site, "date": str(day.date), "rows": rows.num_rows})
+        digests = {f"{kind}_sha256": sha256(data).hexdigest() for kind, data in files.items()}
+        journal("settled", {"site": day.site, "date": str(day.date), "rows": rows.num_rows, **digests})
         for kind, path in temporary.items():
             rename(day.root, path, day.file(kind), day.starts_at)
     remove_hot(day)

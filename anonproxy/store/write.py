@@ -104,14 +104,14 @@ class SegmentWriter:
         written = 0
         for (site, hours), rows in list(batch.rows.items()):
             hour = hour_at(self._root, site, hours * HOUR_S)
-            if hour.day.is_settled:
-                self._refuse(hour.day, len(rows))
-            else:
-                try:
+            try:
+                if hour.day.is_settled:
+                    self._refuse(hour.day, len(rows))
+                else:
                     self._write_segment(hour, rows, batch.entries[site])
-                except OSError:
-                    continue
-                written += len(rows)
+                    written += len(rows)
+            except (OSError, MemoryError, pa.ArrowException):
+                continue
             del batch.rows[site, hours]
             batch.count -= len(rows)
             self._writing -= len(rows)

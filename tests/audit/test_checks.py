@@ -4,7 +4,7 @@ import base64
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -46,6 +46,7 @@ from anonproxy.audit.tree import DAY_S, HOUR_S
 from anonproxy.ingest import recorder
 from anonproxy.model.parse_settings import parse_settings
 from anonproxy.model.settings import Settings
+from anonproxy.model.vocabularies import BROWSERS, DEVICES, OSES
 
 Sabotage = Callable[[Path], object]
 
@@ -255,6 +256,48 @@ def change_owner(store: Path) -> None:
     os.chown(store / SEALED, 65534, 65534)
 
 
+def of(rows: list[Row], dimension: str) -> Iterator[Row]:
+    """Give the cells of a dimension."""
+    return (row for row in rows if row["dimension"] == dimension)
+
+
+def withheld(dimension: str, **less: int) -> Sabotage:
+    """Leave some of a cell out, and keep it in the total."""
+
+    def change(rows: list[Row]) -> None:
+        row = next(of(rows, dimension))
+        row.update({name: row[name] - number for name, number in less.items()})
+
+    return lambda store: change_rows(store, DAILY, change)
+
+
+def split(dimension: str, *others: str) -> Sabotage:
+    """Share a dimension's only cell among several values; each has visits enough."""
+
+    def change(rows: list[Row]) -> None:
+        row = next(of(rows, dimension))
+        parts = [{**row, "value": value, "hits": 12, "pageviews": 12} for value in others]
+        row.update(hits=48 - 12 * len(others), pageviews=48 - 12 * len(others))
+        rows.extend(parts)
+
+    return lambda store: change_rows(store, DAILY, change)
+
+
+def described(path: str, count: int) -> Sabotage:
+    """Describe each of some visits as no other is, and yet only in words of the closed lists."""
+    looks = [(browser, os, device) for browser in BROWSERS for os in OSES for device in DEVICES][:count]
+
+    def change(rows: list[Row]) -> None:
+        visits = [row for row in rows if not row["bot"]]
+        rows[:] = [
+            {**visits[0], "browser": browser, "os": os, "device": device}
+            | ({"visit": visits[0]["visit"] ^ number << 8, "step": 1, "elapsed_s": 0} if "visit" in visits[0] else {})
+            for number, (browser, os, device) in enumerate(looks)
+        ]
+
+    return lambda store: change_rows(store, path, change)
+
+
 SECRET = b"203.0.113.9 jane@example.org"
 KEY = b"-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----\n"
 
@@ -296,6 +339,22 @@ LEAKS: dict[str, tuple[Sabotage, set[str]]] = {
     "a robot that came twice": (daily(dimension="bot", value="ai", hits=2), {"crowds"}),
     "an hour of a page that one visit saw": (
         lambda store: change_rows(store, HITS, lambda rows: rows[0].update(route="/reading-club")), {"crowds"}),
+    # differencing
+    "three requests that were left out": (withheld("browser", hits=3), {"differencing"}),
+    "a page view that was left out": (withheld("page", hits=1), {"differencing"}),
+    "page views of a language that were left out": (withheld("language", pageviews=2), {"differencing"}),
+    "a device that is the only one not named": (split("device", "phone", "tablet", "(other)"), {"differencing"}),
+    "a class that is the only one not named": (split("network_class", "(other)"), {"differencing"}),
+    "a system that the rows still tell": (
+        then(
+            split("os", "(other)"),
+            lambda store: change_rows(store, HITS, lambda rows: [row.update(os="macOS") for row in rows[::4]]),
+        ),
+        {"differencing"},
+    ),
+    # re-identification
+    "a fingerprint in allowed words": (described(SEALED, 240), {"reidentification"}),
+    "a fingerprint in settled rows": (described(HITS, 240), {"reidentification"}),
     # detectors
     "a barcode in an admitted page": (admitted("route", "/patron/21234000123456"), {"detectors"}),
     "an address in an admitted page": (admitted("route", "/list/jane@example.org"), {"detectors"}),
@@ -441,7 +500,9 @@ SECRETS = re.compile(r"jane|divorce|21234000|203\.0\.113|2001:db8:77|9f86d081|54
 
 
 @pytest.mark.parametrize("name", LEAKS)
-def test_finds_the_leak_and_nothing_else(store: Path, name: str) -> None:
+def test_finds_the_leak_and_nothing_else(
+    store: Path, name: str, record_property: Callable[[str, object], None]
+) -> None:
     """Each leak fails the check that is for it, and no other; what is said about it doesn't repeat it."""
     sabotage, expected = LEAKS[name]
     sabotage(store)
@@ -451,6 +512,7 @@ def test_finds_the_leak_and_nothing_else(store: Path, name: str) -> None:
         dict.fromkeys(expected, Verdict.FAIL)
     )
     assert not any(SECRETS.search(str(finding)) for outcome in outcomes.values() for finding in outcome.findings)
+    record_property("found_by", ", ".join(sorted(expected)))
 
 
 def test_clean_store_passes(store: Path) -> None:
@@ -592,6 +654,17 @@ HARMLESS: dict[str, Sabotage] = {
     "a sealed hour that is being merged": lambda store: (store / SEALED).rename(store / f"{SEALED}.tmp"),
     "nulls where there may be some": hot(network=None, campaign=None),
     "the smallest network": admitted("network", "2001:db8::/40"),
+    "a village where everybody stands alone": described(SEALED, 30),
+    "a dimension that was left out whole": lambda store: change_rows(
+        store, DAILY, lambda rows: rows.remove(next(of(rows, "country")))
+    ),
+    "two devices that are not named": split("device", "(other)", "phone"),
+    "two systems that the rows still tell": then(
+        split("os", "(other)"),
+        lambda store: change_rows(
+            store, HITS, lambda rows: [row.update(os=("macOS", "iOS")[i % 2]) for i, row in enumerate(rows[::4])]
+        ),
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from datetime import date
 from hashlib import sha256
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
@@ -16,9 +17,12 @@ from anonproxy.audit.specimen import (
     NOW,
     SEALED,
     SEGMENT,
+    Style,
     change_rows,
     plant,
+    read_rows,
     sign,
+    write_rows,
     write_specimen,
 )
 from anonproxy.cli.disclose import command
@@ -117,8 +121,8 @@ def test_day_that_is_settled(store: Path) -> None:
     """Of a settled day, requests can't be put together; hours are as close as times get."""
     assert told(ask(store, day=BEFORE))[:4] == [
         "Held of this day: 60 rows in hits, 19 rows in daily.",
-        "Its visit numbers were deleted at 2026-11-21 14:20 UTC.",
-        "When a request came can be told in whole hours, no closer. The order of rows doesn't tell it either.",
+        "Its visit numbers were deleted at 2026-11-21 14:20 UTC (www).",
+        "When a request came can be told in whole hours; the order of rows tells nothing more.",
         "Which requests one person made can't be told: no row holds a number of a visit.",
     ]
 
@@ -126,8 +130,9 @@ def test_day_that_is_settled(store: Path) -> None:
 def test_day_that_is_hot(store: Path) -> None:
     """Of a day with visit numbers it is told that there are, how many, and until when."""
     assert told(ask(store, day=TODAY))[2] == (
-        "Which requests belong to one visit can still be told, for 17 visits; whose visit, can't. "
-        "The numbers are deleted by 2026-11-23 00:00 UTC at the latest."
+        "Which requests belong to one visit can still be told, for 17 visits; whose visit, can't. Who already knows "
+        "when somebody came, and with what device, could guess which visit was theirs. The numbers are deleted by "
+        "2026-11-23 00:00 UTC at the latest."
     )
 
 
@@ -136,15 +141,20 @@ def test_day_of_which_nothing_is_held(store: Path) -> None:
     assert told(ask(store, day=date(2026, 1, 1))) == ["Nothing is held of this day."]
     sign(store, "purged", {"tier": "hits", "site": "www", "date": "2026-01-01"})
     assert told(ask(store, day=date(2026, 1, 1)))[1] == (
-        "Files of this day were deleted because of their age (hits) at 2026-11-21 14:20 UTC."
+        "Files of this day were deleted because of their age at 2026-11-21 14:20 UTC (www, hits)."
     )
 
 
-def test_finer_times_and_foreign_columns_are_told(store: Path) -> None:
-    """What shouldn't be there is told as it is, not as it should be."""
-    change_rows(store, SEGMENT, lambda rows: rows[0].update(time=rows[0]["time"].replace(second=7)))
-    answer = ask(store, day=TODAY)
-    assert "in finer steps" in told(answer)[1]
+def test_what_should_not_be_is_told_as_it_is(store: Path) -> None:
+    """Times that are too fine, an order that tells something and columns of others are told, not glossed over."""
+    rows = read_rows(store, SEGMENT)
+    rows[0]["time"] = rows[0]["time"].replace(second=7)
+    style = Style(is_sorted=False, extra={"client": pa.string()})
+    write_rows(store, SEGMENT, [{**row, "client": "x"} for row in reversed(rows)], style)
+    answers = told(ask(store, day=TODAY))
+    assert "can be told too closely; the order of rows may tell more" in answers[1]
+    assert answers[-1] == "There are columns that this software doesn't write."
+    assert told(ask(store, card=CARD))[-1] == "There are columns that this software doesn't write."
 
 
 # --- An address -----------------------------------------------------------------------------------------------------

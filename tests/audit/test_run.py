@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,32 @@ from click.testing import CliRunner
 from anonproxy.audit.check import Finding, Outcome, Verdict
 from anonproxy.audit.checks import CHECKS
 from anonproxy.audit.checks.buckets import CHECK as BUCKETS
-from anonproxy.audit.evidence import Evidence
+from anonproxy.audit.checks.ledger import CHECK as LEDGER_CHECK
+from anonproxy.audit.checks.reidentification import CHECK as REIDENTIFICATION
+from anonproxy.audit.evidence import Anchor, Evidence
 from anonproxy.audit.ledger import Ledger
 from anonproxy.audit.run import run_audit
-from anonproxy.audit.specimen import NOW, SEALED, TODAY, YESTERDAY, change_rows, visit_rows, write_specimen
+from anonproxy.audit.specimen import (
+    HITS,
+    LEDGER,
+    NOW,
+    SEALED,
+    TODAY,
+    YESTERDAY,
+    Row,
+    change_rows,
+    own,
+    read_rows,
+    tidy,
+    visit_rows,
+    write_specimen,
+)
 from anonproxy.audit.tree import HOUR_S
 from anonproxy.cli.audit import command
 from anonproxy.model.errors import StoreError
 from anonproxy.model.hit import Hit
 from anonproxy.model.settings import StoreSettings
-from anonproxy.model.vocabularies import Origin
+from anonproxy.model.vocabularies import OSES, Origin
 from anonproxy.model.vocabulary import Entry, Vocabulary
 from anonproxy.store.purge import purge
 from anonproxy.store.seal import seal
@@ -221,6 +238,124 @@ def test_command_tells_an_empty_store(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["--store", str(tmp_path / "store")])
     assert result.exit_code == 1
     assert "holds no rows" in result.output
+
+
+# --- What the auditor brings along -----------------------------------------------------------------------------------
+
+
+def head_of(store: Path, entries: int) -> str:
+    """Return the head that the ledger had after some entries."""
+    return sha256((store / LEDGER).read_bytes().splitlines(keepends=True)[entries - 1]).hexdigest()
+
+
+def begin_anew(store: Path) -> None:
+    """Let who holds the machine sign another ledger with a key of their own, the public one included."""
+    shutil.rmtree(store / "ledger")
+    ledger = Ledger(store / "ledger", YESTERDAY)
+    ledger.append("started", {"version": "0.1.0"}, YESTERDAY)
+    for path in (HITS, SEALED):
+        own(store, path)
+
+
+def cut_off(store: Path) -> None:
+    """Take the last entry away, and what it speaks of."""
+    lines = (store / LEDGER).read_bytes().splitlines(keepends=True)
+    (store / LEDGER).write_bytes(b"".join(lines[:-1]))
+    (store / SEALED).unlink()
+    tidy(store)
+
+
+@pytest.mark.parametrize("tamper", [begin_anew, cut_off], ids=["another key", "cut off"])
+def test_what_was_brought_along_shows_what_the_store_can_not(store: Path, tamper: Callable[[Path], None]) -> None:
+    """By its own key a forged ledger passes, and the audit says what that can't show; by the published it fails."""
+    anchor = Anchor((store / "ledger/public-key.pem").read_bytes(), head_of(store, 4))
+    tamper(store)
+    alone = run_audit(store, NOW, checks=(LEDGER_CHECK,))
+    assert (alone.verdict, len(alone.unproven)) == (Verdict.PASS, 2)
+    report = run_audit(store, NOW, checks=(LEDGER_CHECK,), anchor=anchor)
+    assert (report.verdict, report.unproven) == (Verdict.FAIL, ())
+
+
+def test_key_that_was_brought_along_replaces_the_stores_own(store: Path, tmp_path: Path) -> None:
+    """With the published key in hand nothing depends on the one in the store; what isn't a key is said to be none."""
+    key = tmp_path / "published.pem"
+    (store / "ledger/public-key.pem").rename(key)
+    tidy(store)
+    assert run_audit(store, NOW, checks=(LEDGER_CHECK,)).verdict == Verdict.UNKNOWN
+    report = run_audit(store, NOW, checks=(LEDGER_CHECK,), anchor=Anchor(key.read_bytes()))
+    assert (report.verdict, report.head, len(report.unproven)) == (Verdict.PASS, head_of(store, 4), 1)
+    (result,) = run_audit(store, NOW, checks=(LEDGER_CHECK,), anchor=Anchor(b"?")).results
+    assert [str(finding) for finding in result.outcome.findings] == [
+        "the public key that was brought along: is not a public key"
+    ]
+
+
+@pytest.mark.usefixtures("today")
+def test_command_takes_what_was_brought_along(store: Path, tmp_path: Path) -> None:
+    """The command holds the ledger to a key and a head that are given to it, and says so."""
+    key = tmp_path / "published.pem"
+    key.write_bytes((store / "ledger/public-key.pem").read_bytes())
+    arguments = ["--store", str(store), "--public-key", str(key), "--head", f" {head_of(store, 2).upper()}"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    assert "The ledger is the one that was published: 4 entries" in words
+    assert "verified with the public key" not in words
+
+
+@pytest.mark.usefixtures("today")
+def test_command_says_what_the_stores_own_key_can_not_show(store: Path) -> None:
+    """Without a key and a head of the auditor's own the output says what is not shown, and gives the head."""
+    words = " ".join(CliRunner().invoke(command, ["--store", str(store)]).output.split())
+    assert "verified with the public key that lies in the store" in words
+    assert "whether its last entries were cut off" in words
+    assert head_of(store, 4) in words
+
+
+@pytest.mark.usefixtures("today")
+def test_command_looks_in_other_folders(store: Path, tmp_path: Path) -> None:
+    """A log that is named is looked at by a check more, which proves itself as well."""
+    log = tmp_path / "access.log"
+    log.write_text("started\n")
+    arguments = ["--store", str(store), "--look-in", str(log), "--json"]
+    assert CliRunner().invoke(command, arguments).exit_code == 0
+    log.write_text("started\n203.0.113.9 GET /divorce\n")
+    result = CliRunner().invoke(command, arguments)
+    check = json.loads(result.stdout)["checks"][-1]
+    assert (check["code"], check["verdict"], check["control"]["passed"]) == ("surroundings", "fail", True)
+    assert check["findings"] == [{"where": f"{log}, line 2", "what": "shows an internet address"}]
+    assert "divorce" not in result.output
+
+
+# --- Figures --------------------------------------------------------------------------------------------------------
+
+
+def figures(store: Path) -> str:
+    """Return what the check of re-identification measured."""
+    return " ".join(REIDENTIFICATION.look(Evidence(store, NOW)).figures)
+
+
+def test_figures_tell_who_stands_alone(store: Path) -> None:
+    """Shares of rows that are alone or below k, groups of one page, unique trails: each is told, and none fails."""
+    assert "hits: of 48 rows of people 0.0 % stand alone" in figures(store)
+    assert "hot: 0.0 % of 17 visits opened pages in an order that no other visit has" in figures(store)
+
+    def make_odd(rows: list[Row]) -> None:
+        rows[:] = [
+            {**row, "route": "/hours", "os": os}
+            for row, os in zip((r for r in rows if not r["bot"]), OSES, strict=False)
+        ]
+
+    change_rows(store, HITS, make_odd)
+    assert f"hits: of {len(OSES)} rows of people 100.0 % stand alone" in figures(store)
+    assert "privacy.store_network = false" in figures(store)
+    visit = next(row["visit"] for row in read_rows(store, SEALED) if row["visit"])
+    change_rows(
+        store,
+        SEALED,
+        lambda rows: [row.update(route="/hours") for row in rows if row["visit"] == visit and row["step"] == 1],
+    )
+    assert "hot: 5.9 % of 17 visits" in figures(store)
 
 
 # --- In front of a real site ----------------------------------------------------------------------------------------

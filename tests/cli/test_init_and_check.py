@@ -8,7 +8,6 @@ from click.testing import CliRunner, Result
 from anonproxy.cli import VERBS, group
 from anonproxy.model.errors import OperatorError, SettingsError
 
-
 SILENT = "http://127.0.0.1:9"  # the discard service, which nobody runs
 
 

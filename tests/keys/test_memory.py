@@ -67,17 +67,23 @@ class Child:
 
     def find(self, needles: dict[str, bytes]) -> set[str]:
         """Name the needles that stand anywhere in the child's memory."""
-        found = set()
-        maps = Path(f"/proc/{self._process.pid}/maps").read_text().splitlines()
-        with Path(f"/proc/{self._process.pid}/mem").open("rb", buffering=0) as memory:
-            for line in maps:
-                begin, end, mode, name = re.fullmatch(r"(\w+)-(\w+) (\S+) \S+ \S+ \d+ *(.*)", line).groups()  # type: ignore[union-attr]
-                if "r" not in mode or name in {"[vvar]", "[vsyscall]", "[vvar_vclock]"}:
-                    continue
-                memory.seek(int(begin, 16))
-                piece = memory.read(int(end, 16) - int(begin, 16))
-                found |= {name for name, needle in needles.items() if needle in piece}
-        return found
+        return find_in_memory(self._process.pid, needles)
+
+
+def find_in_memory(pid: int, needles: dict[str, bytes]) -> set[str]:
+    """Name the needles that stand anywhere in the memory of a process."""
+    found = set()
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in maps:
+            begin, end, mode, name = re.fullmatch(r"(\w+)-(\w+) (\S+) \S+ \S+ \d+ *(.*)", line).groups()  # type: ignore[union-attr]
+            is_code = name.startswith("/") and "w" not in mode  # nothing can be written there
+            if "r" not in mode or is_code or name in {"[vvar]", "[vsyscall]", "[vvar_vclock]"}:
+                continue
+            memory.seek(int(begin, 16))
+            piece = memory.read(int(end, 16) - int(begin, 16))
+            found |= {name for name, needle in needles.items() if needle in piece}
+    return found
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def proxy(tmp_path: Path) -> Iterator[ProxyProcess]:
 def test_a_visit_in_a_browser(proxy: ProxyProcess) -> None:
     """Browsing, searching, logging in and placing a hold work as without the proxy; the store shows one visit."""
     marks = Marks()
-    term, card, pin = marks.word("search term"), marks.barcode("card"), "4711"
+    term, card, pin = marks.word("search term"), marks.fill("{barcode:card}", "www"), "4711"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(FLAGS))
         page = browser.new_page(user_agent=PERSON)
@@ -79,7 +79,7 @@ def test_a_visit_in_a_browser(proxy: ProxyProcess) -> None:
         page.wait_for_url("**/account")
         assert "My account" in page.content()
         session = next(cookie for cookie in page.context.cookies() if cookie["name"] == "CGISESSID")
-        marks.made.append(type(marks.made[0])("session cookie", session["value"]))
+        marks.keep("session cookie", session["value"])
         page.goto(f"http://127.0.0.1:{proxy.port}/account/checkouts")
         assert page.locator("main").inner_text()
         browser.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import functools
 import shutil
 import socket
@@ -9,23 +10,34 @@ import ssl
 import subprocess
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.model.settings import Settings
 from anonproxy.proxy.addon import AnonproxyAddon
 from anonproxy.proxy.master import LeanMaster
+from anonproxy.proxy.tls import Certificates
 
 HOST: Final = "library.example.org"
 PATIENCE_S: Final = 20.0
 PAGE: Final = b"<html>" + b"0123456789abcdef" * 560 + b"</html>"
 LARGE_BYTES: Final = 64 * 1024 * 1024
+LONG_AGO: Final = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+FAR_OFF: Final = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 NGINX: Final = """\
 daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
@@ -174,6 +186,130 @@ def make_settings(
     )
 
 
+def connect_tls(port: int, *protocols: str, name: str = HOST) -> ssl.SSLSocket:
+    """Connect over TLS without looking at the certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), PATIENCE_S), server_hostname=name)
+
+
+def write_certificate(
+    folder: Path,
+    *names: str,
+    file: str = "site",
+    issuer: str = "test",
+    ends: datetime.datetime = FAR_OFF,
+    passphrase: bytes = b"",
+) -> dict[str, str]:
+    """Write a certificate signed by itself, and its key; return them as the settings name them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(LONG_AGO)
+        .not_valid_after(ends)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
+    paths = {"certificate": folder / f"{file}.pem", "key": folder / f"{file}.key"}
+    shut = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    contents = {
+        "certificate": builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
+        "key": key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, shut),
+    }
+    for kind, path in paths.items():
+        new = path.with_suffix(".new")
+        new.write_bytes(contents[kind])
+        new.replace(path)
+    return {kind: str(path) for kind, path in paths.items()}
+
+
+class Http2Visitor:
+    """A visitor who speaks HTTP/2 by the h2 library, and notes what comes."""
+
+    def __init__(self, connection: ssl.SSLSocket, window: int = 1 << 20) -> None:
+        self.socket = connection
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(validate_outbound_headers=False,
+                                                                        normalize_outbound_headers=False))  # fmt: skip
+        self.window_is_open = True
+        self.heads: dict[int, dict[bytes, bytes]] = {}
+        self.bodies: dict[int, int] = defaultdict(int)
+        self.texts: dict[int, bytes] = defaultdict(bytes)
+        self.ended: dict[int, int | None] = {}  # None, or the code of a reset
+        self.farewell: h2.events.ConnectionTerminated | None = None
+        self.sent = 0  # bytes of a body
+        self.h2.local_settings = h2.settings.Settings(
+            client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
+        )
+        self.h2.initiate_connection()
+        if window > 65535:
+            self.h2.increment_flow_control_window(window)
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.close()
+
+    def flush(self) -> None:
+        """Send what the library wants sent."""
+        self.socket.sendall(self.h2.data_to_send())
+
+    def ask(
+        self, path: str, *fields: tuple[str, str], method: str = "GET", host: str = HOST, body: bytes | None = None
+    ) -> int:
+        """Send a request, with a body that is all there unless it is None; return its stream."""
+        stream: int = self.h2.get_next_available_stream_id()
+        pseudo = ((":method", method), (":scheme", "https"), (":authority", host), (":path", path))
+        self.h2.send_headers(stream, [*pseudo, *fields], end_stream=body is None)
+        if body is not None:
+            self.h2.send_data(stream, body, end_stream=True)
+        self.flush()
+        return stream
+
+    def read(self) -> bool:
+        """Take what comes next; return False at the end."""
+        data = self.socket.recv(1 << 16)
+        for event in self.h2.receive_data(data) if data else ():
+            match event:
+                case h2.events.ResponseReceived():
+                    self.heads[event.stream_id or 0] = dict(event.headers or ())
+                case h2.events.DataReceived():
+                    self.bodies[event.stream_id or 0] += len(event.data or b"")
+                    if len(self.texts[event.stream_id or 0]) < len(PAGE):
+                        self.texts[event.stream_id or 0] += event.data or b""
+                    if self.window_is_open:
+                        self.h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
+                case h2.events.StreamEnded():
+                    self.ended.setdefault(event.stream_id or 0, None)
+                case h2.events.StreamReset():
+                    self.ended.setdefault(event.stream_id or 0, int(event.error_code or 0))
+                case h2.events.ConnectionTerminated():
+                    self.farewell = event
+        self.flush()
+        return bool(data)
+
+    def wait(self, *streams: int) -> None:
+        """Read until these requests are answered or reset."""
+        while not all(stream in self.ended for stream in streams):
+            assert self.read(), "the connection ended"
+
+    def get(self, path: str, *fields: tuple[str, str], method: str = "GET", host: str = HOST) -> tuple[int, bytes]:
+        """Ask for a page and wait for it; return status and body."""
+        stream = self.ask(path, *fields, method=method, host=host)
+        self.wait(stream)
+        return int(self.heads[stream][b":status"]), self.texts[stream]
+
+
 class Serving:
     """The proxy on a real socket, with a list as its sink."""
 
@@ -184,6 +320,8 @@ class Serving:
         self._settings = settings
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
+        self._tls_listener = socket.create_server(("127.0.0.1", 0))
+        self.tls_port: int = self._tls_listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -195,6 +333,8 @@ class Serving:
             self._stop = asyncio.Event()
             master = LeanMaster(self._settings, self.addon)
             await master.start([self._listener])
+            if self._settings.proxy.tls_listen:
+                await master.start([self._tls_listener], Certificates(self._settings.proxy.certificates).context)
             self._started.set()
             await self._stop.wait()
             master.stop_accepting()
@@ -214,10 +354,15 @@ class Serving:
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(PATIENCE_S)
+        self._tls_listener.close()
 
     def connect(self) -> socket.socket:
         """Connect as a visitor."""
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE_S)
+
+    def connect_tls(self, *protocols: str, name: str = HOST) -> ssl.SSLSocket:
+        """Connect as a visitor over TLS, who looks at no certificate."""
+        return connect_tls(self.tls_port, *protocols, name=name)
 
     def send(self, raw: bytes) -> bytes:
         """Send bytes as a visitor, and return everything that comes back until the connection closes."""

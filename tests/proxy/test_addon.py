@@ -112,6 +112,7 @@ def test_record_holds_what_the_anonymiser_needs(proxied: Serving) -> None:
         "status": 200,
         "size_bytes": 4,
         "raw_cookie": "a=1; b=2",
+        "raw_set_cookie": "a=1",
         "raw_user_agent": "Browser/1.0",
         "raw_referrer": "https://search.example/?q=1",
         "raw_accept_language": "de-AT,de",

@@ -11,7 +11,7 @@ from anonproxy.proxy.counters import NAMES, Counters
 COUNT_IN_CHILD = """
 import sys
 from anonproxy.proxy.counters import Counters
-row = Counters(int(sys.argv[1]), 3).workers[1]
+row = Counters(int(sys.argv[1])).workers[1]
 for _ in range(1000):
     row.count("requests")
 """

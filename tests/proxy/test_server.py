@@ -1,32 +1,40 @@
 """The whole of `anonproxy run`: a supervisor, its writer and its workers, as real processes."""
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from anonproxy.audit.ledger import read_ledger
 from anonproxy.model.errors import OperatorError
 from anonproxy.proxy.server import bind_listener, child_environment, verify_no_loop
 from tests.proxy.conftest import (
     HOST,
     PAGE,
     PATIENCE_S,
+    Http2Visitor,
     Origin,
     can_connect,
+    connect_tls,
     free_port,
     make_settings,
     read_all,
     read_head,
     split_response,
     wait_until,
+    write_certificate,
 )
 
 CONFIG = """\
@@ -39,6 +47,7 @@ admin_listen = "127.0.0.1:{admin}"
 trusted_proxies = ["127.0.0.0/8"]
 workers = {workers}
 drain_s = {drain_s}
+{tls}
 [[sites]]
 name = "www"
 hosts = ["{host}"]
@@ -46,24 +55,38 @@ upstream = "http://127.0.0.1:{upstream}"
 sitemap = ""
 """
 
+TLS = """\
+tls_listen = "127.0.0.1:{port}"
+[[proxy.certificates]]
+certificate = "{certificate}"
+key = "{key}"
+"""
+
 
 class Running:
     """One `anonproxy run`."""
 
-    def __init__(self, folder: Path, upstream: int, workers: int = 1, drain_s: float = 10) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        upstream: int,
+        workers: int = 1,
+        drain_s: float = 10,
+        tls: tuple[int, dict[str, str]] | None = None,
+    ) -> None:
         self.port, self.admin = free_port(), free_port()
         self.folder = folder
-        config = folder / "anonproxy.toml"
-        config.write_text(
+        self.config = folder / "anonproxy.toml"
+        self.config.write_text(
             CONFIG.format(
                 store=folder / "store", port=self.port, admin=self.admin, host=HOST, upstream=upstream,
-                workers=workers, drain_s=drain_s,
+                workers=workers, drain_s=drain_s, tls=TLS.format(port=tls[0], **tls[1]) if tls else "",
             )
         )  # fmt: skip
         self.said = folder / "said"
         with self.said.open("wb") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "anonproxy", "run", "--config", str(config)], stdout=said, stderr=said
+                [sys.executable, "-m", "anonproxy", "run", "--config", str(self.config)], stdout=said, stderr=said
             )
 
     def wait_ready(self) -> None:
@@ -114,8 +137,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Give a way to start the proxy; it is ended after the test whatever happens."""
     started: list[Running] = []
 
-    def start_one(upstream: int, **options: float) -> Running:
-        started.append(Running(tmp_path, upstream, **options))  # type: ignore[arg-type]  # workers is whole
+    def start_one(upstream: int, **options: Any) -> Running:
+        started.append(Running(tmp_path, upstream, **options))
         return started[-1]
 
     yield start_one
@@ -269,3 +292,129 @@ def test_children_inherit_no_switch_that_makes_them_talk(monkeypatch: pytest.Mon
     monkeypatch.setenv("SSLKEYLOGFILE", "/nonexistent")
     monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
     assert {"SSLKEYLOGFILE", "PYTHONASYNCIODEBUG"}.isdisjoint(child_environment())
+
+
+@pytest.mark.slow
+def test_certificate_is_replaced_under_load_and_nothing_leaks(
+    start: Callable[..., Running], nginx: int, tmp_path: Path
+) -> None:
+    """A new certificate is shown within seconds, no connection breaks, and TLS and HTTP/2 leave no word in the log."""
+    tls_port = free_port()
+    made = write_certificate(tmp_path, HOST)
+    running = start(nginx, workers=2, tls=(tls_port, made))
+    running.wait_ready()
+    first = shown_certificate(tls_port)
+    with Http2Visitor(connect_tls(tls_port, "h2")) as visitor, connect_tls(tls_port, "http/1.1") as old:
+        asked = 0
+
+        def ask_both() -> None:
+            nonlocal asked
+            assert visitor.get("/page.html?q=hunter2", ("cookie", "id=hunter2")) == (200, PAGE)
+            old.sendall(f"GET /empty?q=hunter2 HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            assert read_head(old).startswith(b"HTTP/1.1 204")
+            asked += 2
+
+        ask_both()
+        write_certificate(tmp_path, HOST)
+
+        def is_replaced() -> bool:
+            ask_both()
+            return all(shown_certificate(tls_port) != first for _ in range(4))
+
+        wait_until(is_replaced)
+        ask_both()
+    for protocol in ("h2", "http/1.1"):
+        with connect_tls(tls_port, protocol, name="hunter2.example") as visitor_socket:
+            visitor_socket.sendall(b"GET /hunter2 without meaning\r\n\r\n" + bytes(50))
+            read_all(visitor_socket)
+    with Http2Visitor(connect_tls(tls_port, "h2")) as visitor:
+        assert visitor.get("/hunter2", host="hunter2.example")[0] == 421
+        stream = visitor.ask("/hunter2", ("x-bad", "hunter2\r\n"))
+        while stream not in visitor.ended and visitor.read():
+            pass
+        asked += 1
+    with socket.create_connection(("127.0.0.1", tls_port)) as raw:
+        raw.sendall(b"\x16\x03\x01\x02\x00hunter2")
+        raw.shutdown(socket.SHUT_WR)
+        read_all(raw)
+    for child in running.children():
+        os.kill(child, signal.SIGUSR1)
+    wait_until(lambda: running.adds_up(asked))
+    assert running.stop() == 0
+    said = running.said.read_text()
+    assert "anonproxy certificates were read anew\n" in said
+    assert not any(word in said for word in ("hunter2", "page.html", "mitm", "Traceback", "suppressed"))
+    left = [path for path in running.folder.rglob("*") if path.is_file()]
+    assert not any(b"hunter2" in path.read_bytes() or "mitm" in path.name for path in left)
+
+
+def shown_certificate(port: int) -> bytes | None:
+    """Return the certificate that a new visitor is shown."""
+    with connect_tls(port) as connection:
+        return connection.getpeercert(binary_form=True)
+
+
+def reload(running: Running) -> tuple[int, str]:
+    """Ask the proxy to take its configuration anew; return the exit status and what was said."""
+    code = "from anonproxy.cli import main; from anonproxy import cli; cli.VERBS['reload'] = ''; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "reload", "--config", str(running.config)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_reload_is_whole_and_drops_nothing(start: Callable[..., Running], nginx: int, tmp_path: Path) -> None:
+    """Under load a new configuration is taken whole or refused whole; every request is answered, counts add up."""
+    running = start(nginx)
+    running.wait_ready()
+    ended, asked, failures = threading.Event(), [0, 0], []
+
+    def visit(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_S)
+        while not ended.is_set():
+            connection.request("GET", f"/page.html?q=hunter2&n={number}", headers={"Host": HOST})
+            answer = connection.getresponse()
+            if (answer.status, answer.read()) != (200, PAGE):
+                failures.append(answer.status)
+            asked[number] += 1
+            time.sleep(0.02)
+
+    visitors = [threading.Thread(target=visit, args=(number,)) for number in range(2)]
+    for visitor in visitors:
+        visitor.start()
+    text = running.config.read_text()
+    [first_worker], [first_writer] = (running.children(f"anonproxy.proxy.{name}") for name in ("worker", "writer"))
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for wrong, words in (
+            (text.replace("workers = 1", "workers = 0"), "proxy.workers"),
+            (text.replace(f'"127.0.0.1:{running.port}"', f'"127.0.0.1:{port}"'), "something else listens there"),
+        ):
+            running.config.write_text(wrong)
+            status, said = reload(running)
+            assert (status, words in said) == (1, True), said
+    running.config.write_text(text.replace(str(tmp_path / "store"), str(running.config)))
+    running.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: running.said.read_text().count("keeps the configuration it has") == 2)
+    assert "can't be used as a store" in running.said.read_text()
+    assert running.children("anonproxy.proxy.worker") == [first_worker]
+
+    running.config.write_text(text.replace("workers = 1", "workers = 2"))
+    assert reload(running) == (0, "The new configuration is in force.\n")
+    wait_until(lambda: has_ended(first_worker) and running.metric("workers") == 2)
+    assert has_ended(first_writer)
+    ended.set()
+    for visitor in visitors:
+        visitor.join()
+    assert failures == []
+    wait_until(lambda: running.adds_up(sum(asked)))
+    assert running.stop() == 0
+    said = running.said.read_text()
+    assert f"anonproxy stopped: {sum(asked)} requests" in said
+    assert not any(word in said for word in ("hunter2", "Traceback", "suppressed"))
+    assert reload(running)[0] == 2
+    events = [entry.event for entry in read_ledger(tmp_path / "store" / "ledger")]
+    assert events.count("configured") == 2

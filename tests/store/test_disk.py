@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from anonproxy.store.disk import publish
-from tests.store.examples import DAY_S, MIDNIGHT, hit, write
+from anonproxy.store.seal import seal
+from tests.store.examples import DAY_S, MIDNIGHT, Notes, hit, write
 from tests.store.kill import deaths, killed_after
 
 
@@ -35,6 +36,20 @@ def test_times_tell_only_the_hour_that_the_rows_tell(tmp_path: Path) -> None:
     write(tmp_path, [hit(7 * 3600 + 900), hit(3600)])
     times = {path.stat().st_mtime for path in tmp_path.rglob("*")}
     assert all(time % 3600 == 0 and MIDNIGHT <= time < MIDNIGHT + DAY_S for time in times)
+
+
+def test_a_time_that_a_crash_left_exact_is_hidden_later(tmp_path: Path) -> None:
+    """Killed between a change and the hiding of its time, the next seal hides it; full hours stay as they are."""
+    for step in deaths():
+        root = tmp_path / str(step)
+        root.mkdir()
+        with killed_after(step) as fate:
+            write(root, [hit(7 * 3600)])
+        seal(root, MIDNIGHT, Notes())
+        assert {path.stat().st_mtime % 3600 for path in root.rglob("*") if path.is_dir()} <= {0}
+        if not fate.came:
+            break
+    assert step > 10
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:

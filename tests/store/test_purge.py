@@ -59,7 +59,7 @@ def test_what_is_still_hot_past_its_time_is_settled_first(tmp_path: Path) -> Non
     write(tmp_path, visits(12))
     notes = Notes()
     purge(tmp_path, MIDNIGHT + 7 * DAY_S, settings(), K, notes)
-    assert notes.events() == ["settled"]
+    assert notes.events() == ["sealed", "settled"]
     assert [name.partition("/")[0] for name in tree(tmp_path)] == ["daily", "hits", "vocabulary"]
 
 
@@ -69,7 +69,7 @@ def test_visit_numbers_go_even_if_settling_fails(tmp_path: Path) -> None:
     (tmp_path / "hits").write_text("in the way")
     notes = Notes()
     foreign = purge(tmp_path, MIDNIGHT + 48 * HOUR_S, settings(), K, notes)
-    assert notes.events()[:2] == ["settle_failed", "purged"]
+    assert notes.events()[:3] == ["sealed", "settle_failed", "purged"]
     assert [name for name in tree(tmp_path) if name.startswith("hot")] == []
     assert foreign == [tmp_path / "hits"]
 

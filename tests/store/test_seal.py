@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -70,13 +71,15 @@ def test_an_hour_is_sealed_when_it_is_over(tmp_path: Path) -> None:
     assert not (tmp_path / FOLDER / "00.parquet").exists()
     seal(tmp_path, OVER, notes)
     seal(tmp_path, OVER, notes)
-    assert notes == [("sealed", {"file": f"{FOLDER}/00.parquet"})] * 2
+    file = f"{FOLDER}/00.parquet"
+    digest = sha256((tmp_path / file).read_bytes()).hexdigest()
+    assert notes == [("sealed", {"file": file}), ("sealed", {"file": file, "sha256": digest})]
     assert sorted(path.name for path in (tmp_path / FOLDER).iterdir()) == ["00.parquet", "01.open"]
     assert (tmp_path / FOLDER / "00.parquet").stat().st_mtime == MIDNIGHT
 
 
 def test_many_segments_are_merged_while_the_hour_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each segment shows what arrived together, so they don't pile up; that isn't worth a line in the journal."""
+    """Each segment shows what arrived together, so they don't pile up."""
     monkeypatch.setattr(module, "MANY_SEGMENTS", 3)
     notes = Notes()
     write_segments(tmp_path, [[hit(visit=1)], [hit(visit=2)]])
@@ -85,7 +88,7 @@ def test_many_segments_are_merged_while_the_hour_is_open(tmp_path: Path, monkeyp
     write(tmp_path, [hit(visit=3)])
     seal(tmp_path, MIDNIGHT, notes)
     assert read_rows(tmp_path / FOLDER / "00.parquet", "hot").num_rows == 3
-    assert notes == []
+    assert notes.events() == ["sealed"]
 
 
 def test_late_rows_join_a_sealed_hour(tmp_path: Path) -> None:
@@ -145,7 +148,7 @@ def test_a_torn_merge_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
     write(tmp_path, ROWS)
     hour = days(tmp_path, "hot")[0].hours()[0]
     hour.merged.write_bytes(b"PAR1 torn")
-    recover(hour)
+    recover(hour, Notes())
     assert not hour.merged.exists()
     assert count_rows(tmp_path) == len(ROWS)
 
@@ -155,13 +158,17 @@ def test_a_broken_file_is_set_aside_and_told(tmp_path: Path) -> None:
     write_segments(tmp_path, [visits(3), visits(4)])
     segment = sorted((tmp_path / FOLDER / "00.open").iterdir())[0]
     lost = read_rows(segment, "hot").num_rows
-    segment.write_bytes(segment.read_bytes()[:-10])
+    broken = segment.read_bytes()[:-10]
+    segment.write_bytes(broken)
     notes = Notes()
     seal(tmp_path, OVER, notes)
-    assert notes.events() == ["sealed", "set_aside"]
-    aside = tmp_path / str(notes[1][1]["file"])
+    assert notes.events() == ["set_aside", "sealed"]
+    told = notes[0][1]
+    aside = tmp_path / str(told["file"])
     assert aside.suffix == ".broken"
-    assert aside.exists()
+    assert aside.read_bytes() == broken
+    assert told["from"] == segment.relative_to(tmp_path).as_posix()
+    assert told["sha256"] == sha256(broken).hexdigest()
     assert count_rows(tmp_path) == 7 - lost
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -224,12 +225,22 @@ def test_a_day_settles_when_its_last_visit_can_have_ended(tmp_path: Path) -> Non
     assert notes.events() == ["settled"]
     settle(tmp_path, DUE, settings(), K, notes)
     settle(tmp_path, DUE, settings(), K, notes)
-    assert notes[1:] == [("settled", {"site": "www", "date": DATE, "rows": 12})]
-    assert sorted(tree(tmp_path)) == [
-        f"{kind}/site=www/date={DATE}/{kind}.parquet" for kind in ("daily", "hits", "vocabulary")
-    ]
+    assert notes.events() == ["settled", "sealed", "settled"]
+    left = {name.partition("/")[0]: data for name, data in tree(tmp_path).items()}
+    assert sorted(left) == ["daily", "hits", "vocabulary"]
+    digests = {f"{kind}_sha256": sha256(left[kind]).hexdigest() for kind in ("daily", "hits")}
+    assert notes[2][1] == {"site": "www", "date": DATE, "rows": 12, **digests}
     for hot_hours in (30, 48):
         assert settles_at(DAY, settings(hot_hours=hot_hours)) <= MIDNIGHT + hot_hours * HOUR_S
+
+
+def test_a_day_that_cannot_have_begun_is_unlinked_at_once(tmp_path: Path) -> None:
+    """A clock that was ahead leaves no visit numbers that wait for their date; tomorrow, after it, waits as ever."""
+    write(tmp_path, visits(12, at_s=1000 * DAY_S))
+    write(tmp_path, visits(12, at_s=2 * DAY_S))
+    settle(tmp_path, MIDNIGHT, settings(), K, Notes())
+    assert [day.date.isoformat() for day in days(tmp_path, "hits")] == ["2029-08-17"]
+    assert [day.date.isoformat() for day in days(tmp_path, "hot")] == ["2026-11-23"]
 
 
 def test_what_is_told_of_a_live_day_is_what_is_kept_of_it(tmp_path: Path) -> None:

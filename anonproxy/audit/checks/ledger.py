@@ -55,7 +55,7 @@ class Account:
 
 def look(evidence: Evidence) -> Outcome:
     """Verify the chain, replay it, and compare the result with the tree."""
-    content, public_key = evidence.read(LEDGER), evidence.read(f"ledger/{PUBLIC_KEY}")
+    content, public_key = evidence.read(LEDGER), _find_key(evidence)
     nodes = [node for node in evidence.nodes if node.place and node.place.role in {"sealed", "settled", "aside"}]
     looked_at = {"entries": 0, "files": len(nodes)}
     if content is None:
@@ -67,7 +67,10 @@ def look(evidence: Evidence) -> Outcome:
     except LedgerBroken as error:
         return Outcome(looked_at, (Finding(LEDGER, str(error)),))
     except ValueError:
-        return Outcome(looked_at, (Finding(f"ledger/{PUBLIC_KEY}", "is not a public key"),))
+        where = (
+            f"ledger/{PUBLIC_KEY}" if evidence.anchor.public_key is None else "the public key that was brought along"
+        )
+        return Outcome(looked_at, (Finding(where, "is not a public key"),))
     account = replay(entries)
     findings = (
         *find_in_entries(entries),
@@ -162,8 +165,12 @@ def _read_entries(evidence: Evidence) -> list[Entry]:
 
     Raises: LedgerBroken, ValueError for a public key that is none
     """
-    content, public_key = evidence.read(LEDGER), evidence.read(f"ledger/{PUBLIC_KEY}")
-    return list(verify_lines(content or b"", public_key or b""))
+    return list(verify_lines(evidence.read(LEDGER) or b"", _find_key(evidence) or b"", evidence.anchor.head))
+
+
+def _find_key(evidence: Evidence) -> bytes | None:
+    """Give the public key that the auditor brought along, else the one in the store."""
+    return evidence.anchor.public_key or evidence.read(f"ledger/{PUBLIC_KEY}")
 
 
 def _unexplained(entry: Entry) -> Iterator[str]:
@@ -185,7 +192,8 @@ CHECK: Final = Check(
     code="ledger",
     claim="The signed ledger is whole, and the files agree with it",
     how="Each entry's signature and its link to the one before are verified; the chain is replayed and compared with "
-    "the files: none without an entry, none missing, none swapped.",
+    "the files: none without an entry, none missing, none swapped. A public key and an earlier head that the auditor "
+    "brings along are used instead of what lies in the store.",
     look=look,
     sabotage=sabotage,
 )

@@ -48,6 +48,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the day to settle (default: %(default)s)")
     options = parser.parse_args()
+    if not SAMPLE.exists():
+        raise SystemExit(f"the sample log is not here: {SAMPLE.name}, expected beside the project in shared/data")
     with tempfile.TemporaryDirectory(prefix="anonproxy-bench-") as folder:
         hits = bench_sample(Path(folder, "sample"))
         bench_settle(Path(folder, "million"), hits, options.rows)

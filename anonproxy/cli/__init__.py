@@ -22,6 +22,7 @@ VERBS: Final[dict[str, str]] = {
     "explain": "Show what becomes of one request, field by field",
     "notice": "Write the public page that says what is logged",
     "disclose": "Say what could be handed over, for the director and counsel",
+    "keys": "Look at the key that tells visits apart, or destroy it now",
     "settle": "Unlink hits whose time is over, and count the days",
     "purge": "Delete what is older than its tier allows",
 }

@@ -17,8 +17,10 @@ from anonproxy.cli import EXIT_WRONG, options
 from anonproxy.clock import now
 from anonproxy.config import read_settings
 from anonproxy.ingest.countries import describe_countries
+from anonproxy.model.errors import StoreError
 from anonproxy.model.settings import Settings
 from anonproxy.proxy.tls import read_certificates
+from anonproxy.store.objects import open_objects
 
 CONNECT_TIMEOUT_S: Final = 3.0
 LOW_DISK_BYTES: Final = 256 * 1024 * 1024  # a year of a small library's totals fits several times
@@ -61,7 +63,7 @@ def command(ctx: click.Context, config_path: Path | None) -> None:
 
 
 def _look_at_store(settings: Settings) -> Iterator[Observation]:
-    path = Path(settings.store.path)
+    path = Path(settings.store.folder)
     existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         yield Observation("wrong", "store", f"{existing} can't be written by this user",
@@ -73,11 +75,24 @@ def _look_at_store(settings: Settings) -> Iterator[Observation]:
         yield Observation("fine", "store", f"{path} can be written")
 
 
+def _look_at_objects(settings: Settings) -> Iterator[Observation]:
+    if settings.store.is_published:
+        try:
+            open_objects(settings.store.path).list()
+        except StoreError as error:
+            yield Observation("wrong", "object store", str(error))
+        except OSError:
+            yield Observation("wrong", "object store", "the bucket can't be listed",
+                              "Check store.path, the AWS_ variables, and that the bucket exists")  # fmt: skip
+        else:
+            yield Observation("fine", "object store", "the bucket can be listed")
+
+
 def _look_at_listeners(settings: Settings) -> Iterator[Observation]:
-    fields = ("listen", "tls_listen", "admin_listen")
-    for field, address in (
-        (field, getattr(settings.proxy, field)) for field in fields if getattr(settings.proxy, field)
-    ):
+    fields = {field: getattr(settings.proxy, field) for field in ("listen", "tls_listen", "admin_listen")}
+    for field, address in fields.items():
+        if not address:
+            continue
         host, _, port = address.rpartition(":")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -139,6 +154,7 @@ def _look_at_machine(_: Settings) -> Iterator[Observation]:
 
 LOOKS: Final[tuple[Callable[[Settings], Iterator[Observation]], ...]] = (
     _look_at_store,
+    _look_at_objects,
     _look_at_listeners,
     _look_at_certificates,
     _look_at_sites,

@@ -13,6 +13,8 @@ from anonproxy.ingest.clock_watch import BELIEVED, is_plausible
 from anonproxy.model.errors import OperatorError, StoreError
 from anonproxy.model.settings import Settings
 from anonproxy.store.lock import StoreLock
+from anonproxy.store.objects import open_objects
+from anonproxy.store.publish import Publisher
 from anonproxy.store.seal import Journal
 
 trust_clock = click.option(
@@ -27,7 +29,7 @@ def opened(settings: Settings, *, dry_run: bool, trust_clock: bool) -> Iterator[
     Raises: StoreError when the proxy is running on this store, which does the work by itself; OperatorError when the
             clock doesn't fit the ledger
     """
-    root = Path(settings.store.path)
+    root = Path(settings.store.folder)
     if not root.is_dir():
         raise StoreError(f"{root}: nothing there yet. `anonproxy run` makes it; or correct store.path")
     acts = 0
@@ -50,6 +52,8 @@ def opened(settings: Settings, *, dry_run: bool, trust_clock: bool) -> Iterator[
                 tell(event, details)
 
             yield root, journal
+            if settings.store.is_published:
+                Publisher(root, open_objects(settings.store.path)).publish(int(now()), settings.store, journal)
         finally:
             lock.release()
     click.echo(f"{acts} {'act' if acts == 1 else 'acts'}." if acts else "Nothing to do.")

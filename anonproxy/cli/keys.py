@@ -48,7 +48,7 @@ def rotate(config_path: Path | None, as_json: bool) -> None:
 
 def find_root(config_path: Path | None) -> Path:
     """Return the folder of the store."""
-    return Path(read_settings(options.find_config(config_path)).store.path)
+    return Path(read_settings(options.find_config(config_path)).store.folder)
 
 
 def render_status(answer: Answer) -> str:

@@ -24,6 +24,12 @@ store = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the store. Default: the one that the configuration names.",
 )
+published_store = click.option(
+    "--store",
+    "store_path",
+    metavar="PATH",
+    help="Folder of the store, or address of a published one. Default: the folder that the configuration names.",
+)
 
 
 def find_config(config_path: Path | None) -> Path:
@@ -39,4 +45,4 @@ def find_config(config_path: Path | None) -> Path:
 
 def find_store(store_path: Path | None, config_path: Path | None) -> Path:
     """Return the store that was named, or the one of the configuration."""
-    return store_path or Path(read_settings(find_config(config_path)).store.path)
+    return store_path or Path(read_settings(find_config(config_path)).store.folder)

@@ -21,7 +21,7 @@ OVERVIEW: Final = ("overview", "pages", "referrers", "countries", "devices", "st
 @click.command("report", context_settings={"max_content_width": 100})
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @options.config
-@options.store
+@options.published_store
 @click.option("--since", metavar="DAY", help="First day: 2026-11-21, 2026-11, today, yesterday, 7d. Default: 30d.")
 @click.option("--until", metavar="DAY", help="Last day, written alike. Default: today.")
 @click.option("--site", metavar="NAME", help="One site only.")
@@ -30,7 +30,7 @@ OVERVIEW: Final = ("overview", "pages", "referrers", "countries", "devices", "st
 def command(
     names: tuple[str, ...],
     config_path: Path | None,
-    store_path: Path | None,
+    store_path: str | None,
     since: str | None,
     until: str | None,
     site: str | None,
@@ -52,7 +52,7 @@ def command(
         return
     k = PrivacySettings().k if store_path else read_settings(options.find_config(config_path)).privacy.k
     period = parse_period(since, until, datetime.fromtimestamp(now(), UTC).date())
-    with open_store(options.find_store(store_path, config_path), k).connect() as connection:
+    with open_store(store_path or options.find_store(None, config_path), k).connect() as connection:
         reports = [run_report(connection, name, period, site, k) for name in names or OVERVIEW]
     if form == "csv":
         click.echo(tables.render_csv(reports), nl=False)

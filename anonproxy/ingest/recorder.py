@@ -2,7 +2,7 @@
 
 Three threads use it, and one of its own answers `anonproxy keys`. One calls `record` for each request and touches
 memory only, so that a slow disk never makes it wait. One calls `tick` a few times a second, which writes what was
-recorded. One calls `keep_house` a few times an hour, which seals, settles and purges, and may take its time.
+recorded. One calls `keep_house` a few times an hour, which seals, settles, purges and publishes, and may take its time.
 """
 
 import contextlib
@@ -30,6 +30,8 @@ from anonproxy.model.hit import Dropped
 from anonproxy.model.settings import Settings
 from anonproxy.model.vocabularies import DropReason
 from anonproxy.store.lock import StoreLock
+from anonproxy.store.objects import open_objects
+from anonproxy.store.publish import Publisher
 from anonproxy.store.purge import purge
 from anonproxy.store.seal import seal
 from anonproxy.store.settle import settle
@@ -53,7 +55,7 @@ class Recorder:
         self._settings = settings
         self._clock = clock
         self._steady = steady
-        self._root = Path(settings.store.path)
+        self._root = Path(settings.store.folder)
         self._lock = StoreLock(self._root)
         try:
             self._begin()
@@ -85,6 +87,8 @@ class Recorder:
         if self._ledger.latest("configured").get("settings_sha256") != digest:
             self._note("configured", {"settings_sha256": digest})
         self._write_notes()
+        store = settings.store
+        self._publisher = Publisher(self._root, open_objects(store.path)) if store.is_published else None
         self._control = Control(self._root, {"status": self._describe_key, "rotate": self._rotate_now})
 
     @property
@@ -125,6 +129,7 @@ class Recorder:
         if self._watch.is_believed:
             self._attempt("settle_failed", self._settle)
             self._attempt("purge_failed", self._purge)
+            self._attempt("publish_failed", self._publish)
 
     def learn_sitemaps(self) -> None:
         """Ask each site for its sitemap and admit the pages that it publishes. Never raises."""
@@ -199,6 +204,11 @@ class Recorder:
     def _purge(self) -> None:
         with self._disk:
             purge(self._root, int(self._clock()), self._settings.store, self._settings.privacy.k, self._journal)
+
+    def _publish(self) -> None:
+        """Bring what is settled to the object store; only housekeeping changes that, so rows are written meanwhile."""
+        if self._publisher:
+            self._publisher.publish(int(self._clock()), self._settings.store, self._journal)
 
     def _attempt(self, failure: str, act: Callable[[], None]) -> None:
         """Do something that a broken disk may prevent; it is counted, and tried again the next time."""

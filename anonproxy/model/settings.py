@@ -126,11 +126,34 @@ class _Section(BaseModel):
 class StoreSettings(_Section):
     """Where the anonymised rows are kept, and for how long."""
 
-    path: Annotated[str, Field(min_length=1)] = Field(description="Folder of the store; only Parquet and the ledger")
+    path: Annotated[str, Field(min_length=1)] = Field(
+        description="Folder of the store, only Parquet and the ledger; or s3://BUCKET/PREFIX to publish settled days to"
+    )
+    work_path: str = Field(
+        "", description="Folder to work in when path is an object store; visit numbers never leave it"
+    )
     flush_s: float = Field(5.0, ge=0.1, le=60, description="Seconds between writes; a power cut loses at most this")
     hot_hours: int = Field(48, ge=30, le=48, description="Hours that visit numbers are kept, then rows are unlinked")
     hits_days: int = Field(90, ge=1, le=365, description="Days that single, unlinked rows are kept")
     daily_months: int = Field(25, ge=1, le=120, description="Months that daily totals are kept")
+
+    @property
+    def folder(self) -> str:
+        """Return the folder that is worked in."""
+        return self.work_path or self.path
+
+    @property
+    def is_published(self) -> bool:
+        """Tell whether settled days go to an object store."""
+        return self.path.startswith("s3://")
+
+    @model_validator(mode="after")
+    def _check_paths(self) -> Self:
+        if self.is_published and not self.work_path:
+            raise ValueError('an object store needs work_path, a folder on a local disk, like "/var/lib/anonproxy"')
+        if self.work_path and not self.is_published:
+            raise ValueError("work_path is for an object store; remove it, or write path as s3://BUCKET/PREFIX")
+        return self
 
 
 class CertificateSettings(_Section):

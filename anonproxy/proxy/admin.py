@@ -34,7 +34,7 @@ METRICS: Final[tuple[tuple[str, str, str, Callable[[Counters], int]], ...]] = (
      lambda counters: sum(row["ready"] for row in counters.workers)),
     ("anonproxy_writer_ready", "gauge", "1 while requests are taken down.", lambda counters: counters.writer["ready"]),
 )  # fmt: skip
-STORE_FAILURES: Final = ("flush", "seal", "settle", "purge")
+STORE_FAILURES: Final = ("flush", "seal", "settle", "purge", "publish")
 
 
 def is_ready(counters: Counters) -> bool:

@@ -27,6 +27,7 @@ NAMES: Final = (
     "seal_failed",
     "settle_failed",
     "purge_failed",
+    "publish_failed",
     *DROPPED,
 )
 _CELL_BYTES: Final = 8

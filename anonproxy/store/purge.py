@@ -18,6 +18,7 @@ from anonproxy.store.disk import remove, remove_folder
 from anonproxy.store.layout import DAY_S, HOUR_S, KINDS, TEMPORARY, Day, Kind, days, find_foreign, is_ours, walk
 from anonproxy.store.seal import Journal, recover
 from anonproxy.store.settle import settle_day
+from anonproxy.store.write import trim_vocabulary
 
 
 def purge(root: Path, now: int, store: StoreSettings, k: int, journal: Journal, *, dry_run: bool = False) -> list[Path]:
@@ -66,6 +67,8 @@ def expire(day: Day, kind: Kind, k: int, journal: Journal, *, dry_run: bool) -> 
     if any(is_ours(day.root, path) for path in walk(day.folder(kind))):
         journal("purged", {"tier": kind, "site": day.site, "date": str(day.date)})
     if not dry_run:
+        if kind == "hits":  # first, so that a crash in between leaves rows that are too old, and are found again
+            trim_vocabulary(day)
         remove_day(day, kind)
 
 

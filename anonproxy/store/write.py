@@ -43,6 +43,9 @@ _OUTSIDE: Final = Dropped(DropReason.OUTSIDE_VOCABULARY)
 _NO_ROOM: Final = Dropped(DropReason.DISK)
 _LATE: Final = Dropped(DropReason.LATE)
 
+# Which column a dimension counts, where it isn't the one of its name.
+_COLUMNS: Final = {"page": "route", "entry": "route", "exit": "route"}
+
 _Entries = dict[tuple[str, str], Entry]
 
 
@@ -179,6 +182,22 @@ def read_vocabulary(path: Path) -> _Entries:
         return {}
     entries = (Entry(r["site"], r["column"], r["value"], Origin(r["origin"]), r["visits"]) for r in rows)
     return {_key(entry): entry for entry in entries}
+
+
+def trim_vocabulary(day: Day) -> None:
+    """Forget the values that only single rows of a day could hold: its totals are all that is left of it.
+
+    Raises: OSError
+    """
+    entries = read_vocabulary(day.file("vocabulary"))
+    try:
+        totals = read_rows(day.file("daily"), "daily").to_pylist()
+    except (FileNotFoundError, BrokenFile):
+        return
+    held = {(_COLUMNS.get(row["dimension"], row["dimension"]), row["value"]) for row in totals}
+    kept = {key: entry for key, entry in entries.items() if key in held}
+    if len(kept) < len(entries):
+        publish(day.root, day.file("vocabulary"), render_parquet(_vocabulary_table(kept), "vocabulary"), day.starts_at)
 
 
 def _vocabulary_table(entries: _Entries) -> pa.Table:

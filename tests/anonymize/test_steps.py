@@ -196,6 +196,10 @@ class UnusedTagger:
         """Fail, with the session in the message."""
         raise AssertionError(raw_parts)
 
+    def hand_over(self, site: str, raw_parts: tuple[bytes, ...], raw_next_parts: tuple[bytes, ...]) -> None:
+        """Fail, with the session in the message."""
+        raise AssertionError(raw_next_parts)
+
 
 @pytest.mark.parametrize(
     "fields",

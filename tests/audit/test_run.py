@@ -332,7 +332,7 @@ def test_command_looks_in_other_folders(store: Path, tmp_path: Path) -> None:
 
 def figures(store: Path) -> str:
     """Return what the check of re-identification measured."""
-    return " ".join(REIDENTIFICATION.look(Evidence(store, NOW)).figures)
+    return " ".join(REIDENTIFICATION.look(Evidence(store, NOW)).figures).replace("\u00a0", " ")
 
 
 def test_figures_tell_who_stands_alone(store: Path) -> None:
@@ -348,7 +348,7 @@ def test_figures_tell_who_stands_alone(store: Path) -> None:
 
     change_rows(store, HITS, make_odd)
     assert f"hits: of {len(OSES)} rows of people 100.0 % stand alone" in figures(store)
-    assert "privacy.store_network = false" in figures(store)
+    assert "With privacy.store_network = false 100.0 % of them, privacy.time_resolution" in figures(store)
     visit = next(row["visit"] for row in read_rows(store, SEALED) if row["visit"])
     change_rows(
         store,

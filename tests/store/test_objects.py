@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -13,9 +14,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 
 from anonproxy.audit.ledger import Ledger, verify_lines
+from anonproxy.cli.report import command as report_command
+from anonproxy.cli.settle import command as settle_command
 from anonproxy.model.errors import StoreError
 from anonproxy.store.manifest import MANIFEST, is_ours
 from anonproxy.store.objects import Objects, open_objects
@@ -23,6 +27,7 @@ from anonproxy.store.publish import Publisher
 from anonproxy.store.purge import purge
 from anonproxy.store.read import open_store
 from anonproxy.store.settle import settle
+from tests.ingest.recorders import World, count_events, recording, request
 from tests.store.examples import DATE, DAY_S, HOUR_S, MIDNIGHT, K, Notes, settings, tree, visits, write
 
 pytestmark = pytest.mark.slow  # the server takes seconds to import
@@ -361,3 +366,39 @@ def test_a_file_of_many_megabytes_is_published_whole(tmp_path: Path, bucket: Buc
     objects.delete("large")
     with pytest.raises(FileNotFoundError):
         objects.read("large")
+
+
+def test_a_recorder_publishes_what_it_settles(tmp_path: Path, bucket: Bucket) -> None:
+    """From requests to the bucket, days of it, in the recorder's own order; and no visit number on the way."""
+    world = World()
+    with recording(tmp_path, world, path=bucket.address, work_path=str(tmp_path)) as recorder:
+        for _ in range(3 * 4):
+            for number in range(12):
+                recorder.record(request(world.time_s, f"198.51.100.{number + 1}"))
+            world.wait(6 * HOUR_S)
+            recorder.tick()
+            recorder.keep_house()
+        assert "publish_failed" not in recorder.counts
+        assert open_store(bucket.address).dataset("hits").count_rows() == 24 + 48 + 48
+        assert count_events(tmp_path)["published"] == count_events(tmp_path)["settled"] == 3
+        bucket.ask("DELETE", "/store/manifest.json")
+        recorder.keep_house()
+        assert recorder.counts["publish_failed"] == 1
+    assert not any("/hot/" in name for name in bucket.names())
+
+
+def test_the_verbs_publish_too(tmp_path: Path, bucket: Bucket) -> None:
+    """Settling by hand reaches the bucket, and a report reads from there."""
+    root, day_s = tmp_path / "store", (int(time.time()) // DAY_S - 3) * DAY_S
+    write(root, visits(12, day_s - MIDNIGHT))
+    config = tmp_path / "anonproxy.toml"
+    config.write_text(
+        f'[store]\npath = "{bucket.address}"\nwork_path = "{root}"\n'
+        '[[sites]]\nname = "www"\nupstream = "http://127.0.0.1:9"\n'
+    )
+    run = CliRunner().invoke(settle_command, ["--config", str(config), "--trust-clock"])
+    assert run.exit_code == 0, run.output
+    assert "published: files 3" in run.output
+    read = CliRunner().invoke(report_command, ["days", "--store", bucket.address, "--since", "5d", "--format", "csv"])
+    assert read.exit_code == 0, read.output
+    assert ",12," in read.output

@@ -7,9 +7,10 @@ import pytest
 
 from anonproxy.store.layout import Day, Kind, days
 from anonproxy.store.purge import expires_at, purge
+from anonproxy.store.read import open_store
 from anonproxy.store.settle import settle
 from tests.store.examples import DATE, DAY_S, HOUR_S, MIDNIGHT, K, Notes, hit, settings, tree, visits, write
-from tests.store.kill import killed_after
+from tests.store.kill import deaths, killed_after
 
 
 def day(text: str) -> Day:
@@ -52,6 +53,29 @@ def test_each_tier_is_deleted_at_its_age_and_not_before(tmp_path: Path) -> None:
         assert notes[: len(notes) // 2] == notes[len(notes) // 2 :]
         assert {name.partition("/")[0] for name in tree(tmp_path)} == left
     assert not list(tmp_path.glob("*/*/date=*"))
+
+
+def test_with_the_rows_go_the_values_that_only_they_held(tmp_path: Path) -> None:
+    """Networks, and pages that are (other) in the totals, stay no longer than the rows; killed at any step or not."""
+    crowd = visits(12, network="203.0.113.0/24", campaign="autumn") + visits(3, first=20, route="/events")
+    for changes in deaths():
+        root = tmp_path / str(changes)
+        write(root, crowd)
+        settle(root, MIDNIGHT + 2 * DAY_S, settings(), K, Notes())
+        with killed_after(changes) as fate:
+            purge(root, MIDNIGHT + 90 * DAY_S, settings(), K, Notes())
+        purge(root, MIDNIGHT + 90 * DAY_S, settings(), K, Notes())
+        with open_store(root).connect() as connection:
+            held = connection.execute('SELECT "column", value FROM vocabulary ORDER BY ALL').fetchall()
+            assert connection.execute("SELECT count(*) FROM hits").fetchone() == (0,)
+        assert held == [
+            ("campaign", "autumn"),
+            ("language", "en"),
+            ("network_class", "remote"),
+            ("referrer", "(direct)"),
+        ]
+        if not fate.came:
+            break
 
 
 def test_what_is_still_hot_past_its_time_is_settled_first(tmp_path: Path) -> None:

@@ -45,14 +45,13 @@ SETTINGS: Final = Settings.model_validate(
 
 
 def main() -> None:
-    """Run one bench."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("bench", choices=BENCHES)
+    """Compare one by one, in bulk, and anonip."""
+    parser = argparse.ArgumentParser(prog="scripts/bench anonymize", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--lines", type=int, default=300_000, help="length of the log (default: %(default)s)")
     options = parser.parse_args()
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    show(BENCHES[options.bench](options))
+    show(bench_anonymize(options.lines))
 
 
 # --- A log ------------------------------------------------------------------------------------------------------
@@ -232,11 +231,11 @@ def run_anonip(log: Path) -> None:
             kept.write(f"{line}\n")
 
 
-def bench_anonymize(options: argparse.Namespace) -> list[Measured]:
+def bench_anonymize(lines: int) -> list[Measured]:
     """Compare one by one, in bulk, and anonip."""
     with tempfile.TemporaryDirectory(prefix="anonproxy-bench-") as folder:
         log = Path(folder, "access.log")
-        print(write_log(log, options.lines), flush=True)
+        print(write_log(log, lines), flush=True)
         table = read_log(log)
         count = table.num_rows
         some = count // 3
@@ -268,8 +267,6 @@ def show(measured: list[Measured]) -> None:
         ratio = each.lines_per_s / measured[0].lines_per_s
         print(f"{each.name:26} {1e6 / each.lines_per_s:10.1f} {each.lines_per_s:10,.0f} {ratio:7.2f}")
 
-
-BENCHES: Final[dict[str, Callable[[argparse.Namespace], list[Measured]]]] = {"anonymize": bench_anonymize}
 
 if __name__ == "__main__":
     main()

@@ -55,7 +55,7 @@ def command(
         raw_peer,
         named.get("x-forwarded-for", ""),
         named.get("forwarded", ""),
-        settings.proxy.trusted_proxies,
+        settings.proxy,
     )
     parts = urlsplit(url)
     request = RawRequest(

@@ -179,6 +179,9 @@ class ProxySettings(_Section):
     trusted_proxies: tuple[NetworkField, ...] = Field(
         (), description="Networks whose X-Forwarded-For or Forwarded is believed, like your load balancer"
     )
+    trusted_hops: int = Field(
+        0, ge=0, le=16, description="Number of proxies in front, if their addresses aren't known; replaces the list"
+    )
     forward_client: Literal["none", "truncated"] = Field(
         "none", description="What the site learns of the visitor's address"
     )

@@ -18,7 +18,7 @@ from mitmproxy.tcp import TCPFlow
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.clock import Clock, now
 from anonproxy.model.settings import Settings
-from anonproxy.proxy.client_address import choose_client, is_trusted
+from anonproxy.proxy.client_address import choose_client, is_trusted_peer
 from anonproxy.proxy.front import Front, build_front
 from anonproxy.proxy.headers import (
     add_headers,
@@ -94,7 +94,7 @@ class AnonproxyAddon:
     def client_connected(self, client: Client) -> None:
         """Take the address before mitmproxy can print it."""
         raw_peer, client.peername = client.peername[0] if client.peername else "", NOWHERE
-        trusted = is_trusted(raw_peer, self._settings.proxy.trusted_proxies)
+        trusted = is_trusted_peer(raw_peer, self._settings.proxy)
         self.records.open(client.id, Visitor(raw_peer, trusted))
 
     @_guarded
@@ -116,7 +116,7 @@ class AnonproxyAddon:
         read, fields = read_headers(flow.request.headers.fields), flow.request.headers.fields
         flow.request.headers.fields = mask_headers(fields, is_peer_trusted=visitor.is_trusted)
         proxy, raw_host = self._settings.proxy, flow.request.authority or read[b"host"]
-        client = choose_client(visitor.raw_peer, read[b"x-forwarded-for"], read[b"forwarded"], proxy.trusted_proxies)
+        client = choose_client(visitor.raw_peer, read[b"x-forwarded-for"], read[b"forwarded"], proxy)
         visitor.unfinished[flow.id] = RawRequest(
             time_s=flow.request.timestamp_start,
             raw_client=client.raw_client,

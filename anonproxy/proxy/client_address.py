@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from anonproxy.anonymize.address import parse_client
-from anonproxy.model.settings import Network
+from anonproxy.model.settings import Network, ProxySettings
 
 # A chain is a few hops long; whoever sends hundreds wants to make us work.
 MAX_HOPS: Final = 32
@@ -14,6 +14,8 @@ _NOT_TRUSTED: Final = "the peer is not a trusted proxy, so its word about others
 _NO_HEADER: Final = "the peer is a trusted proxy, but named no client"
 _CHOSEN: Final = "hop {hop} from the right is the first that is not a trusted proxy"
 _UNREADABLE: Final = "hop {hop} from the right is not an address, and addresses are never guessed"
+_COUNTED: Final = "hop {hop} from the right, because proxy.trusted_hops says how many proxies stand in front"
+_TOO_FEW: Final = "fewer hops than proxy.trusted_hops says, so somebody came past the proxies; nothing is guessed"
 _ALL_TRUSTED: Final = "every hop is a trusted proxy, so the farthest is the client"
 
 # One element of Forwarded (RFC 7239 section 4) ends at a comma outside quotes; its `for` may be quoted.
@@ -43,16 +45,24 @@ def is_trusted(raw_hop: str, trusted: Sequence[Network]) -> bool:
     return any(address in network for network in trusted)
 
 
-def choose_client(
-    raw_peer: str, raw_x_forwarded_for: str, raw_forwarded: str, trusted: Sequence[Network]
-) -> ClientChoice:
-    """Choose the client's address among the hops.
+def is_trusted_peer(raw_peer: str, proxy: ProxySettings) -> bool:
+    """Tell whether whoever connects is one of the proxies in front: by its address, or because all are."""
+    return proxy.trusted_hops > 0 or is_trusted(raw_peer, proxy.trusted_proxies)
+
+
+def choose_client(raw_peer: str, raw_x_forwarded_for: str, raw_forwarded: str, proxy: ProxySettings) -> ClientChoice:
+    """Choose the client's address among the hops, by the proxies' number if that is configured, else by their list.
 
     Only the peer is certain; each trusted hop vouches for the one to its left and for no other.
     """
-    if not is_trusted(raw_peer, trusted):
+    trusted = proxy.trusted_proxies
+    if not is_trusted_peer(raw_peer, proxy):
         return ClientChoice(raw_peer, 0, _NOT_TRUSTED)
     raw_hops = parse_x_forwarded_for(raw_x_forwarded_for) or parse_forwarded(raw_forwarded)
+    if count := proxy.trusted_hops:
+        if len(raw_hops) < count:
+            return ClientChoice("", len(raw_hops), _TOO_FEW)
+        return ClientChoice(raw_hops[-count], count, _COUNTED.format(hop=count))
     for hop, raw_hop in enumerate(reversed(raw_hops[-MAX_HOPS:]), 1):
         if not is_trusted(raw_hop, trusted):
             why = _CHOSEN if parse_client(raw_hop) else _UNREADABLE

@@ -24,7 +24,7 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from anonproxy.anonymize.address import parse_client
 from anonproxy.model.settings import Settings
 from anonproxy.proxy.addon import HOOKS, OPTIONS, AnonproxyAddon
-from anonproxy.proxy.client_address import is_trusted
+from anonproxy.proxy.client_address import is_trusted_peer
 from anonproxy.proxy.http2 import Http2Front
 from anonproxy.proxy.limits import MAX_STREAMS, MAX_WAITING_BYTES
 from anonproxy.proxy.pages import expect_error
@@ -246,7 +246,7 @@ class LeanMaster:
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a visitor who hasn't too many connections already; the address is forgotten with the last of them."""
         raw_peer = (writer.get_extra_info("peername") or ("",))[0]
-        limit = 0 if is_trusted(raw_peer, self.proxy.trusted_proxies) else self.proxy.max_connections
+        limit = 0 if is_trusted_peer(raw_peer, self.proxy) else self.proxy.max_connections
         key = address_key(raw_peer) if limit else None
         if key is None:
             await self._serve(reader, writer)

@@ -334,3 +334,14 @@ def test_notice_that_cannot_be_written(config: Path) -> None:
     done = anonproxy("notice", "-c", config, "-o", "/nowhere/at/all.html")
     assert done.returncode == 2
     assert "Name another file with --output" in done.stderr
+
+
+def test_published_notice_is_compared(config: Path) -> None:
+    """A published page that still says what the configuration does passes; after a change it fails, line by line."""
+    page = config.with_name("notice.html")
+    anonproxy("notice", "-c", config, "-o", page)
+    assert anonproxy("notice", "-c", config, "--check", page).returncode == 0
+    config.write_text(config.read_text(encoding="utf-8") + "\n[privacy]\nk = 25\n", encoding="utf-8")
+    done = anonproxy("notice", "-c", config, "--check", page)
+    assert done.returncode == 1
+    assert "25" in done.stdout

@@ -1,15 +1,14 @@
 """Which hop is the visitor."""
 
-from ipaddress import ip_network
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anonproxy.anonymize.address import parse_client
+from anonproxy.model.settings import ProxySettings
 from anonproxy.proxy.client_address import MAX_HOPS, choose_client, is_trusted, parse_forwarded
 
-TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48"))
+PROXY = ProxySettings.model_validate({"trusted_proxies": ["10.0.0.0/8", "2001:db8:ffff::/48"]})
 
 
 @pytest.mark.parametrize(
@@ -44,27 +43,27 @@ def test_rightmost_untrusted_hop_is_the_client(
     peer: str, x_forwarded_for: str, forwarded: str, chosen: str, hop: int
 ) -> None:
     """The client is the rightmost hop that isn't trusted, and hops count only behind a trusted peer."""
-    choice = choose_client(peer, x_forwarded_for, forwarded, TRUSTED)
+    choice = choose_client(peer, x_forwarded_for, forwarded, PROXY)
     assert choice[:2] == (chosen, hop)
 
 
 @given(peer=st.text(), x_forwarded_for=st.text(), forwarded=st.text())
 def test_any_text_gives_a_choice_whose_reason_quotes_nothing(peer: str, x_forwarded_for: str, forwarded: str) -> None:
     """Whatever the headers hold, there is a choice, and its reason is one of a few sentences."""
-    choice = choose_client("10.0.0.1", x_forwarded_for, forwarded, TRUSTED)
+    choice = choose_client("10.0.0.1", x_forwarded_for, forwarded, PROXY)
     assert choice.why.replace(str(choice.hop), "N") in {
         "the peer is a trusted proxy, but named no client",
         "hop N from the right is the first that is not a trusted proxy",
         "hop N from the right is not an address, and addresses are never guessed",
         "every hop is a trusted proxy, so the farthest is the client",
     }
-    assert choose_client(peer, x_forwarded_for, forwarded, ()).raw_client == peer
+    assert choose_client(peer, x_forwarded_for, forwarded, ProxySettings()).raw_client == peer
 
 
 @given(invented=st.lists(st.ip_addresses().map(str) | st.text(alphabet="10.,;= \"for_'", max_size=20)))
 def test_visitor_cannot_choose_an_address(invented: list[str]) -> None:
     """Whatever a visitor sends, the address that our own proxy saw is taken."""
-    assert choose_client("10.0.0.1", ",".join([*invented, "203.0.113.7"]), "", TRUSTED).raw_client == "203.0.113.7"
+    assert choose_client("10.0.0.1", ",".join([*invented, "203.0.113.7"]), "", PROXY).raw_client == "203.0.113.7"
 
 
 @given(st.text())
@@ -77,3 +76,18 @@ def test_nobody_is_trusted_unless_configured() -> None:
     """An empty list trusts no one, loopback included."""
     assert parse_client("127.0.0.1") is not None
     assert not is_trusted("127.0.0.1", ())
+
+
+@pytest.mark.parametrize(
+    ("x_forwarded_for", "chosen", "hop"),
+    [
+        ("203.0.113.7, 192.0.2.2", "203.0.113.7", 2),
+        ("198.51.100.9, 203.0.113.7, 192.0.2.2", "203.0.113.7", 2),  # what the visitor invented is left of it
+        ("203.0.113.7", "", 1),  # somebody came past a proxy
+        ("", "", 0),
+    ],
+)
+def test_proxies_can_be_counted(x_forwarded_for: str, chosen: str, hop: int) -> None:
+    """Where the proxies' addresses aren't known their number decides, and a chain too short is nobody's address."""
+    counted = ProxySettings(trusted_hops=2)
+    assert choose_client("192.0.2.1", x_forwarded_for, "", counted)[:2] == (chosen, hop)

@@ -61,7 +61,7 @@ def command(
 
 def _compare(published: str, page: str) -> int:
     """Print the lines in which a published page differs from the live one, and return the exit status."""
-    differing = [line for line in difflib.unified_diff(published.splitlines(), page.splitlines(), n=0, lineterm="")][2:]
+    differing = list(difflib.unified_diff(published.splitlines(), page.splitlines(), n=0, lineterm=""))[2:]
     if not differing:
         click.echo("The published page says what the configuration does.")
         return 0

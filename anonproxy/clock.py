@@ -1,4 +1,4 @@
-"""The only call to the system's clock; everyone else is handed the time."""
+"""The only calls to the system's clocks; everyone else is handed the time."""
 
 import time
 from collections.abc import Callable
@@ -12,3 +12,11 @@ def now() -> float:
     Units: unix seconds, UTC
     """
     return time.time()
+
+
+def steady() -> float:
+    """Return the time since the machine started, sleep included. Nobody can set it.
+
+    Units: seconds
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -7,7 +7,6 @@ it right. At a start it is believed at once when it is not before the ledger's n
 after it. Doubt is an entry of the ledger, so that a restart doesn't end it.
 """
 
-import time
 from typing import Final
 
 from anonproxy.audit.ledger import Ledger
@@ -20,14 +19,6 @@ PLAUSIBLE_GAP_S: Final = 3 * 86_400.0
 
 DOUBTED: Final = "clock_doubted"
 BELIEVED: Final = "clock_believed"
-
-
-def steady() -> float:
-    """Return the time since the machine started, sleep included.
-
-    Units: seconds
-    """
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class ClockWatch:

@@ -18,8 +18,8 @@ from anonproxy import __version__
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.anonymize.steps import anonymize, build_context
 from anonproxy.audit.ledger import Details, Ledger
-from anonproxy.clock import Clock, now
-from anonproxy.ingest.clock_watch import DOUBTED, ClockWatch, is_plausible, steady
+from anonproxy.clock import Clock, now, steady
+from anonproxy.ingest.clock_watch import DOUBTED, ClockWatch, is_plausible
 from anonproxy.ingest.control import Answer, Control
 from anonproxy.ingest.countries import open_countries
 from anonproxy.ingest.sitemap import fetch_sitemap_paths

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from anonproxy.audit.ledger import Ledger
-from anonproxy.ingest.clock_watch import BELIEVED, CONFIRM_S, DOUBTED, PLAUSIBLE_GAP_S, ClockWatch, is_plausible, steady
+from anonproxy.clock import steady
+from anonproxy.ingest.clock_watch import BELIEVED, CONFIRM_S, DOUBTED, PLAUSIBLE_GAP_S, ClockWatch, is_plausible
 
 NOW = 1_800_000_000.0
 YEAR_S = 365 * 86_400.0

@@ -39,6 +39,7 @@ def test_metrics_are_prometheus_text_with_closed_labels(counters: Counters) -> N
     assert {key[1] for key in read if key[0] == "anonproxy_store_failures_total"} == {
         "flush",
         "seal",
+        "publish",
         "settle",
         "purge",
     }

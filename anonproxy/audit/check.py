@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from anonproxy.audit.evidence import Evidence
 from anonproxy.audit.tables import Table, Value
@@ -59,6 +60,10 @@ class Check:
     sabotage: Callable[[Path], None]  # plants into a clean specimen of a store what `look` must find
 
 
+# A claim about tables that are not there holds, and says so: a young store has no settled days.
+NOTHING_YET: Final = "nothing of this kind is kept yet"
+
+
 def look_at_tables(
     evidence: Evidence,
     tiers: Collection[Tier],
@@ -75,7 +80,8 @@ def look_at_tables(
         looked_at["pages"] += sum(column.pages for column in found)
         looked_at["values"] += sum(len(column.distinct) + len(column.unused) for column in found)
         findings += find(table)
-    return Outcome(looked_at, tuple(findings), tuple(evidence.unread(*tiers)))
+    figures = () if looked_at["files"] else (NOTHING_YET,)
+    return Outcome(looked_at, tuple(findings), tuple(evidence.unread(*tiers)), figures=figures)
 
 
 def values(table: Table, columns: Iterable[str]) -> Iterator[tuple[str, Value, str]]:

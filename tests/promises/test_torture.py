@@ -33,7 +33,7 @@ from tests.support.torture import CELLS, NOW, PHASES, RECORDED, SITES, WRITTEN, 
 pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).parents[2]
-KILLS = 30
+KILLS = 46
 
 CONFIG = """\
 [store]
@@ -47,7 +47,7 @@ name = "www"
 upstream = "http://127.0.0.1:{origin}"
 sitemap = ""
 """
-PROXY_KILLS = 3
+PROXY_KILLS = 4
 # The flush window, the tick, and what a busy machine takes longer.
 WINDOW_S = 0.2 + 0.25 + 1.5
 

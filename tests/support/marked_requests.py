@@ -63,6 +63,12 @@ def _redirect(port: int, marks: Marks) -> None:
     assert b" 302 " in talk(port, head("GET", f"/login?card={marks.word('Location')}"))
 
 
+def _given_cookie(port: int, marks: Marks) -> None:
+    session = marks.word("session cookie that the site gives")
+    assert b" 200 " in talk(port, head("GET", f"/session?session={session}"))
+    assert b" 200 " in talk(port, head("GET", "/", f"Cookie: CGISESSID={session}"))
+
+
 def _origin_down(port: int, marks: Marks) -> None:
     target = f"/{marks.word('path, origin down')}?q={marks.word('term, origin down')}"
     header = f"X-Forwarded-For: {marks.address('address, origin down')}"
@@ -86,6 +92,7 @@ def _probe(probe: Probe, port: int, marks: Marks) -> bytes:
 CASES = (
     Case("normal", _normal, rows=1),
     Case("redirect, 302", _redirect, rows=1),
+    Case("cookie that the site gives", _given_cookie, rows=2),
     Case("origin down", _origin_down, rows=1),
     Case("aborted answer", _aborted_answer, rows=1),
     *(

@@ -35,6 +35,7 @@ http {{
         listen 127.0.0.1:{port};
         root {folder}/pages;
         location = /login {{ return 302 /account?ticket=$arg_card; }}
+        location = /session {{ add_header Set-Cookie "CGISESSID=$arg_session; HttpOnly"; return 200 "welcome"; }}
         location = /private {{ add_header Cache-Control private; return 200 "yours"; }}
         location / {{ try_files $uri $uri/index.html =404; error_page 405 =200 $uri; }}
     }}

@@ -6,7 +6,7 @@ hook is counted, and the page is served.
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -16,20 +16,22 @@ from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.tcp import TCPFlow
 
 from anonproxy.anonymize.request import RawRequest
-from anonproxy.clock import Clock, now
+from anonproxy.clock import Clock, now, steady
 from anonproxy.model.settings import Settings
-from anonproxy.proxy.client_address import choose_client, is_trusted_peer
+from anonproxy.proxy.client_address import ClientChoice, choose_client, is_trusted_peer
 from anonproxy.proxy.front import Front, build_front
 from anonproxy.proxy.headers import (
     add_headers,
     describe_visitor,
+    drop_hops,
+    guard_referrer,
     is_private,
     mask_headers,
     read_headers,
     read_set_cookies,
 )
-from anonproxy.proxy.limits import ANY_SIZE, MIB
-from anonproxy.proxy.pages import expect_error
+from anonproxy.proxy.limits import ANY_SIZE, MIB, RateLimit, address_key
+from anonproxy.proxy.pages import Pages, expect_error
 from anonproxy.proxy.records import Count, Records, Sink, Visitor
 from anonproxy.proxy.sites import Sites, locate_https
 
@@ -57,10 +59,11 @@ HOOKS: Final = (
     "client_disconnected",
 )
 
-# A method, a path and a host that can stand in a request line and a header without ending it.
-_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_TARGET: Final = re.compile(rb"/[^\x00-\x20\x7f#]*|\*")
-_HOST: Final = re.compile(r"[^\x00-\x20\x7f\"<>\\^`{|}/?#@,]*")
+# A method, a path and a host that every server understands alike: nginx knows methods in capitals only, and servers
+# differ in what they make of a "#" in a path.
+_METHOD: Final = re.compile(rb"[A-Z_-]+")
+_PATH: Final = re.compile(rb"/[^\x00-\x20\x7f#]*")
+_HOST: Final = re.compile(r"[^\x00-\x20\x7f\"<>\\^`{|}/?#@,]+")
 
 
 def _guarded[Event](hook: Callable[["AnonproxyAddon", Event], None]) -> Callable[["AnonproxyAddon", Event], None]:
@@ -81,8 +84,17 @@ class AnonproxyAddon:
 
     name = "anonproxy"
 
-    def __init__(self, settings: Settings, sink: Sink, count: Count, clock: Clock = now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sink: Sink,
+        count: Count,
+        clock: Clock = now,
+        own_pages: Mapping[str, str] | None = None,
+    ) -> None:
         self.count = count
+        self.rate_limit = RateLimit(settings.proxy.max_requests_per_s, settings.proxy.max_requests_burst)
+        self._pages = Pages(own_pages or {}, self.rate_limit.retry_after_s)
         self.records = Records(sink, count, clock)
         self._settings = settings
         self._sites = Sites(settings)
@@ -105,14 +117,16 @@ class AnonproxyAddon:
             context.server.address = self._sites.first[1:]
         is_redirecting = self._settings.proxy.redirect_to_https and not context.client.tls
         redirect = self._redirect if is_redirecting else lambda _request: None
-        next_layer.layer, front = build_front(context, lambda: self.count("malformed"), redirect, self._max_body_bytes)
+        next_layer.layer, front = build_front(
+            context, lambda: self.count("malformed"), redirect, self._max_body_bytes, self._pages
+        )
         self._fronts[context.client.id] = front
 
     @_guarded
     def requestheaders(self, flow: HTTPFlow) -> None:
         """Mask the request's headers, begin its record, send it to its site."""
         visitor = self.records.visitor(flow.client_conn.id)
-        visitor.unfinished[flow.id] = None
+        self.records.begin(flow.client_conn.id, flow.id)
         read, fields = read_headers(flow.request.headers.fields), flow.request.headers.fields
         flow.request.headers.fields = mask_headers(fields, is_peer_trusted=visitor.is_trusted)
         proxy, raw_host = self._settings.proxy, flow.request.authority or read[b"host"]
@@ -129,7 +143,7 @@ class AnonproxyAddon:
             raw_accept_language=read[b"accept-language"],
             is_opted_out="1" in (read[b"sec-gpc"].strip(), read[b"dnt"].strip()),
         )
-        self._route(flow, raw_host)
+        self._route(flow, raw_host, is_admitted=self._admits(visitor, client))
         additions = describe_visitor(self._settings, raw_host, client.raw_client, is_tls=flow.client_conn.tls)
         flow.request.headers.fields = add_headers(flow.request.headers.fields, additions)
 
@@ -139,6 +153,7 @@ class AnonproxyAddon:
         if flow.response is None:
             return
         flow.response.stream = True
+        flow.response.headers.fields = drop_hops(flow.response.headers.fields)
         if (
             self.is_leaving
             and not flow.request.is_http2
@@ -150,6 +165,8 @@ class AnonproxyAddon:
             request.is_private = is_private(flow.response.headers.get("cache-control", ""))
             request.raw_set_cookie = read_set_cookies(flow.response.headers.fields)
             flow.response.stream = functools.partial(_measure, request)
+            if self._sites.guards_referrers(request.raw_host):
+                flow.response.headers.fields = guard_referrer(flow.response.headers.fields)
 
     @_guarded
     def response(self, flow: HTTPFlow) -> None:
@@ -191,13 +208,24 @@ class AnonproxyAddon:
         self.count("redirected")
         return locate_https(self._settings.proxy.tls_listen, raw_host, request.path)
 
-    def _route(self, flow: HTTPFlow, raw_host: str) -> None:
+    def _admits(self, visitor: Visitor, client: ClientChoice) -> bool:
+        """Count a request against the rate limit; what a trusted proxy asks of itself is exempt."""
+        if not self.rate_limit.is_on or (visitor.is_trusted and not client.hop):
+            return True
+        key = address_key(client.raw_client)
+        return key is None or self.rate_limit.admit(key, steady())
+
+    def _route(self, flow: HTTPFlow, raw_host: str, *, is_admitted: bool) -> None:
         """Send the request to its site with its body streamed, or refuse it."""
         request = flow.request
         if flow.error:  # mitmproxy refuses it already, and shows it to us for the record
             expect_error(flow, HTTPStatus.BAD_REQUEST)
         elif is_ambiguous(request):
             expect_error(flow, HTTPStatus.BAD_REQUEST)
+            flow.kill()
+        elif not is_admitted:
+            self.count("limited")
+            expect_error(flow, HTTPStatus.TOO_MANY_REQUESTS)
             flow.kill()
         elif declared_bytes(request) > self._max_body_bytes:
             expect_error(flow, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
@@ -210,6 +238,8 @@ class AnonproxyAddon:
             request.stream = True
             if request.authority:  # absolute-form, or HTTP/2: the site gets origin-form and the host that was meant
                 request.authority, request.headers["host"] = "", raw_host
+            if request.is_http10:  # which knows no interim answer (RFC 9110 section 10.1.1)
+                request.headers.pop("expect", None)
             if is_open_ended(request):
                 request.headers["transfer-encoding"] = "chunked"
             # The setters of host and port would rewrite the Host header.
@@ -217,19 +247,26 @@ class AnonproxyAddon:
 
 
 def is_ambiguous(request: Request) -> bool:
-    """Tell whether two servers could understand a request differently.
+    """Tell whether two servers could understand a request differently; mitmproxy has looked at Content-Length.
 
-    Source: RFC 9112 section 3.2 for the host, RFC 9113 sections 8.2.1 and 8.3.1 for what must not be in HTTP/2's fields
+    Source: RFC 9112 sections 3.2 and 6.1 for host and body, RFC 9113 sections 8.2.1 and 8.3.1 for HTTP/2's fields
     """
     hosts = request.headers.get_all("host")
+    host = request.authority or "".join(hosts)
     if request.is_http2:
-        is_named = len(hosts) <= 1 and bool(request.authority or hosts)
-        is_kept = request.timestamp_end is None or request.headers.get("content-length", "0") == "0"  # its word
-        is_clean = bool(is_kept and _TOKEN.fullmatch(request.data.method) and _TARGET.fullmatch(request.data.path))
+        is_named = len(hosts) <= 1
+        is_framed = request.timestamp_end is None or request.headers.get("content-length", "0") == "0"  # its word
     else:
         is_named = len(hosts) == 1 or (not hosts and request.is_http10)
-        is_clean = request.is_http11 or request.is_http10
-    return not (is_named and is_clean and _HOST.fullmatch(request.authority or "".join(hosts)))
+        is_framed = request.headers.get("transfer-encoding", "chunked").lower() == "chunked"
+    is_asterisk = request.data.method == b"OPTIONS" and request.data.path == b"*"
+    return not (
+        is_named
+        and is_framed
+        and _METHOD.fullmatch(request.data.method)
+        and (is_asterisk or _PATH.fullmatch(request.data.path))
+        and (_HOST.fullmatch(host) or (not hosts and request.is_http10))
+    )
 
 
 def declared_bytes(request: Request) -> int:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from anonproxy.anonymize.address import parse_client
+from anonproxy.anonymize.address import Address, parse_client
 from anonproxy.model.settings import Network, ProxySettings
 
 # A chain is a few hops long; whoever sends hundreds wants to make us work.
@@ -39,7 +39,10 @@ def is_trusted(raw_hop: str, trusted: Sequence[Network]) -> bool:
 
     An IPv4 address that IPv6 carries (6to4, NAT64, …) is anybody's; only a dual-stack listener's own form is not.
     """
-    address = parse_client(raw_hop) if trusted else None
+    return bool(trusted) and _is_among(raw_hop, parse_client(raw_hop), trusted)
+
+
+def _is_among(raw_hop: str, address: Address | None, trusted: Sequence[Network]) -> bool:
     if address is None or (address.version == 4 and raw_hop.count(":") > 1 and not _MAPPED.match(raw_hop)):
         return False
     return any(address in network for network in trusted)
@@ -64,9 +67,9 @@ def choose_client(raw_peer: str, raw_x_forwarded_for: str, raw_forwarded: str, p
             return ClientChoice("", len(raw_hops), _TOO_FEW)
         return ClientChoice(raw_hops[-count], count, _COUNTED.format(hop=count))
     for hop, raw_hop in enumerate(reversed(raw_hops[-MAX_HOPS:]), 1):
-        if not is_trusted(raw_hop, trusted):
-            why = _CHOSEN if parse_client(raw_hop) else _UNREADABLE
-            return ClientChoice(raw_hop, hop, why.format(hop=hop))
+        address = parse_client(raw_hop)
+        if not _is_among(raw_hop, address, trusted):
+            return ClientChoice(raw_hop, hop, (_CHOSEN if address else _UNREADABLE).format(hop=hop))
     if not raw_hops:
         return ClientChoice(raw_peer, 0, _NO_HEADER)
     farthest = min(len(raw_hops), MAX_HOPS)

@@ -1,6 +1,6 @@
 """What the headers say of a visitor: read for the record, and kept from the site."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from anonproxy.anonymize.address import mask_address, parse_client
@@ -35,13 +35,42 @@ ADDRESS_HEADERS: Final = frozenset(
 CONNECTION_HEADERS: Final = frozenset(
     b"x-forwarded-proto x-forwarded-host x-forwarded-port x-forwarded-scheme x-forwarded-ssl front-end-https".split()
 )
-# What is meant for us and not for the site (RFC 9110 section 7.6.1): trailers, which mitmproxy can't carry, are not
-# asked for; a change to HTTP/2 would take what follows past the record; a proxy's password is not the site's.
-HOP_HEADERS: Final = frozenset(b"te keep-alive proxy-connection proxy-authorization http2-settings".split())
+# What is meant for the next one on the way only (RFC 9110 section 7.6.1), besides what Connection names; a change to
+# HTTP/2 would take what follows past the record; a proxy's password is not the site's.
+HOP_HEADERS: Final = frozenset(b"keep-alive proxy-connection proxy-authorization http2-settings".split())
+# What those may say that are passed on all the same: to a WebSocket only, and that trailers are welcome.
+_PASSED_HOPS: Final = {b"upgrade": b"websocket", b"te": b"trailers"}
+# What Connection says of itself rather than of another header.
+_LASTING: Final = frozenset((b"close", b"keep-alive"))
+# What Connection can't take away: where a message ends, whom it is for, and what a trusted proxy says of it.
+_NO_HOPS: Final = (
+    CONNECTION_HEADERS | _PASSED_HOPS.keys() | frozenset(b"host content-length transfer-encoding connection".split())
+)
 _DROPPED: Final = {
     True: ADDRESS_HEADERS | HOP_HEADERS,
     False: ADDRESS_HEADERS | HOP_HEADERS | CONNECTION_HEADERS,
 }
+# What must stand in the head to mean something, and so must not come after the body (RFC 9110 section 6.5.1).
+_NO_TRAILERS: Final = (
+    ADDRESS_HEADERS
+    | HOP_HEADERS
+    | CONNECTION_HEADERS
+    | _PASSED_HOPS.keys()
+    | frozenset(
+        b"""
+        host connection content-length transfer-encoding trailer expect max-forwards authorization www-authenticate
+        cookie set-cookie cache-control pragma range if-match if-none-match if-modified-since if-unmodified-since
+        if-range content-encoding content-type content-range location date age expires vary
+        """.split()
+    )
+)
+
+# Referrer policies that "same-origin" must not replace: two tell other websites nothing, too; two tell them the host
+# name only, but the site itself no more than that. And those that it tightens (W3C Referrer Policy section 3).
+_TIGHT: Final = frozenset(b"no-referrer same-origin origin strict-origin".split())
+_LOOSE: Final = frozenset(
+    b"unsafe-url no-referrer-when-downgrade origin-when-cross-origin strict-origin-when-cross-origin".split()
+)
 
 # The headers that the record reads, and what joins the lines of one that is repeated.
 _READ: Final = {
@@ -74,16 +103,46 @@ def read_set_cookies(fields: Fields) -> str:
 
 
 def mask_headers(fields: Fields, *, is_peer_trusted: bool) -> Fields:
-    """Return the headers without any address of the visitor, and without a stranger's word about the connection.
+    """Return a request's headers without any address of the visitor, and without a stranger's word on the connection.
 
     Of the protocols that a visitor may want to change to, only a WebSocket is passed on.
     """
-    dropped = _DROPPED[is_peer_trusted]
-    return tuple(
+    return drop_hops(fields, _DROPPED[is_peer_trusted])
+
+
+def drop_hops(fields: Fields, dropped: frozenset[bytes] = HOP_HEADERS) -> Fields:
+    """Return the headers without those for the next one on the way only, be it by their nature or by Connection's word.
+
+    Source: RFC 9110 section 7.6.1
+    """
+    said = b",".join([value for name, value in fields if name.lower() == b"connection"])
+    options = [option.strip() for option in said.lower().split(b",")] if said else []
+    dropped |= frozenset(options) - _NO_HOPS
+    kept = [
         (name, value)
         for name, value in fields
-        if (key := name.lower()) not in dropped and (key != b"upgrade" or value.lower() == b"websocket")
-    )
+        if (key := name.lower()) not in dropped and (key not in _PASSED_HOPS or value.lower() == _PASSED_HOPS[key])
+    ]
+    names = {name.lower() for name, _ in kept} & _PASSED_HOPS.keys() | _LASTING
+    lasting = [option for option in options if option in names]
+    return tuple(kept if lasting == [said] else _restate_connection(kept, lasting))
+
+
+def _restate_connection(
+    fields: Iterable[tuple[bytes, bytes]], options: Sequence[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the headers with one Connection, in the place of the first."""
+    for name, value in fields:
+        if name.lower() != b"connection":
+            yield name, value
+        elif options:
+            yield name, b", ".join(options)
+            options = ()
+
+
+def mask_trailers(fields: Fields) -> Fields:
+    """Return the trailers that may pass: none that would have meant something in the head."""
+    return tuple((name, value) for name, value in fields if name.lower() not in _NO_TRAILERS)
 
 
 def add_headers(fields: Fields, additions: Iterable[tuple[bytes, bytes]]) -> Fields:
@@ -107,6 +166,27 @@ def describe_visitor(
     if settings.proxy.forward_client == "truncated" and (address := parse_client(raw_client)):
         network = mask_address(address, settings.privacy.ipv4_prefix, settings.privacy.ipv6_prefix)[0]
         yield b"X-Forwarded-For", network.partition("/")[0].encode()
+
+
+def guard_referrer(fields: Fields) -> Fields:
+    """Return a response's headers with a policy by which browsers keep the addresses of pages from other websites.
+
+    The site's own policy stands where ours would tell anybody more. Else ours is put last, where it counts for every
+    browser that knows it; others go by what was there before.
+
+    Source: Referrer Policy (W3C), sections 3 and 8.1
+    """
+    policy = b""
+    for name, value in fields:
+        if name.lower() == b"referrer-policy":
+            policy = find_policy(value) or policy
+    return fields if policy in _TIGHT else (*fields, (b"Referrer-Policy", b"same-origin"))
+
+
+def find_policy(value: bytes) -> bytes:
+    """Return the policy that a list names: the last one that is known, b"" if none is."""
+    tokens = [token.strip().lower() for token in value.split(b",")]
+    return next((token for token in reversed(tokens) if token in _TIGHT or token in _LOOSE), b"")
 
 
 def is_private(cache_control: str) -> bool:

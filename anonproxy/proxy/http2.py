@@ -19,23 +19,32 @@ from mitmproxy.proxy.layers.http._events import (
     RequestData,
     RequestHeaders,
     RequestProtocolError,
+    RequestTrailers,
     ResponseEndOfMessage,
     ResponseProtocolError,
+    ResponseTrailers,
 )
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from anonproxy.model.vocabularies import NO_STATUS
+from anonproxy.proxy.headers import mask_trailers
 from anonproxy.proxy.limits import MAX_HEAD_BYTES, MAX_RESETS, MAX_STREAMS
-from anonproxy.proxy.pages import error_status, expect_error, page_fields, render_body
+from anonproxy.proxy.pages import Pages, error_status, expect_error
 
 
 class Http2Front(Http2Server):
     """One visitor's connection, on which several requests may run at once."""
 
     def __init__(
-        self, context: Context, http: HttpLayer, on_malformed: Callable[[], None], max_body_bytes: int
+        self,
+        context: Context,
+        http: HttpLayer,
+        on_malformed: Callable[[], None],
+        max_body_bytes: int,
+        pages: Pages,
     ) -> None:
         super().__init__(context)
+        self._pages = pages
         self._max_body_bytes = max_body_bytes
         self._body_bytes: dict[int, int] = {}  # of requests that still come in
         self.http = http
@@ -71,6 +80,8 @@ class Http2Front(Http2Server):
         if isinstance(event, ResponseProtocolError):
             yield from self._fail(event.stream_id)
             return
+        if isinstance(event, ResponseTrailers):
+            event.trailers.fields = tuple((name.lower(), value) for name, value in event.trailers.fields)
         yield from super()._handle_event(event)
         if isinstance(event, ResponseEndOfMessage) and self.is_closed(event.stream_id):
             self._drop(event.stream_id)
@@ -81,8 +92,6 @@ class Http2Front(Http2Server):
             case h2.events.RequestReceived(stream_id=int(stream_id)) if _size(event) > MAX_HEAD_BYTES:
                 self._on_malformed()
                 yield from self._answer(stream_id, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, has_body=True)
-                return False
-            case h2.events.TrailersReceived():  # left out as from HTTP/1.1 (RFC 9110 section 6.5.1)
                 return False
             case h2.events.StreamReset():
                 self._resets += 1
@@ -96,6 +105,8 @@ class Http2Front(Http2Server):
                 received = command.event if isinstance(command, ReceiveHttp) else None
                 if isinstance(received, RequestHeaders):
                     _note_end(received)
+                if isinstance(received, RequestTrailers):
+                    received.trailers.fields = mask_trailers(received.trailers.fields)
                 if isinstance(received, RequestData) and self._is_too_much(received):
                     yield from self._break_off(received.stream_id)
                 else:
@@ -142,8 +153,8 @@ class Http2Front(Http2Server):
                 self.h2_conn.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
                 yield SendData(self.conn, self.h2_conn.data_to_send())
             return
-        body = render_body(status)
-        fields = [(b":status", b"%d" % status), *page_fields(body)]
+        body = self._pages.body(status)
+        fields = [(b":status", b"%d" % status), *self._pages.fields(status)]
         self.h2_conn.send_headers(stream_id, fields, end_stream=not has_body)
         if has_body:
             self.h2_conn.send_data(stream_id, body, end_stream=True)

@@ -15,19 +15,21 @@ from mitmproxy import ctx
 from mitmproxy.connection import Connection, Server
 from mitmproxy.http import HTTPFlow
 from mitmproxy.options import Options
+from mitmproxy.proxy import events
 from mitmproxy.proxy.commands import StartHook
 from mitmproxy.proxy.layers.http import HttpStream
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server import LiveConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from anonproxy.anonymize.address import parse_client
 from anonproxy.model.settings import Settings
 from anonproxy.proxy.addon import HOOKS, OPTIONS, AnonproxyAddon
 from anonproxy.proxy.client_address import is_trusted_peer
+from anonproxy.proxy.front import Front, Http1Front
 from anonproxy.proxy.http2 import Http2Front
-from anonproxy.proxy.limits import MAX_STREAMS, MAX_WAITING_BYTES
+from anonproxy.proxy.limits import MAX_STREAMS, MAX_WAITING_BYTES, address_key
 from anonproxy.proxy.pages import expect_error
+from anonproxy.proxy.upstream import ConnectionReset
 
 Hooks = dict[str, Callable[[Any], None]]
 ExcInfo = Literal[True] | tuple[type[BaseException], BaseException, TracebackType | None] | None
@@ -65,7 +67,7 @@ class Visit(LiveConnectionHandler):
         self._waits: dict[str, asyncio.TimerHandle] = {}
         self._running: set[str] = set()  # requests whose answers aren't complete
         self._await(_HEAD, master.proxy.header_timeout_s, self.client)
-        self._heard = asyncio.Event()
+        self._moved = asyncio.Event()
         self._visitor = self.transports[self.client]
         if tls := writer.get_extra_info("ssl_object"):
             self.client.tls = True
@@ -93,21 +95,35 @@ class Visit(LiveConnectionHandler):
             self._master.addon.count("faults")
             self._hang_up(self.client)
 
+    async def server_event(self, event: events.Event) -> None:
+        """Hand an event to mitmproxy; a connection that broke off hasn't come to its end."""
+        if isinstance(event, events.ConnectionClosed) and self._is_broken(event.connection):
+            event = ConnectionReset(event.connection)
+        await super().server_event(event)
+        self._moved.set()
+
     async def drain_writers(self) -> None:
         """Read on once what was read before is on its way.
 
         HTTP/2 keeps what a visitor doesn't take in memory of its own: whoever reads from the site waits for that, too.
+        HTTP/1.1 keeps what a visitor sends ahead of an answer: reading that goes on when the answer is complete.
         """
         await super().drain_writers()  # type: ignore[no-untyped-call]  # mitmproxy leaves this one out
-        front = self._master.addon.front(self.client)
-        if not isinstance(front, Http2Front):
-            return
-        if asyncio.current_task() is self._handler(self.client):
-            self._heard.set()
-        elif flow := self._flow_of_task(front):
-            while front.waiting_bytes(flow) > MAX_WAITING_BYTES:
-                self._heard.clear()
-                await self._heard.wait()
+        front, is_visitor = self._master.addon.front(self.client), asyncio.current_task() is self._handler(self.client)
+        while self._must_wait(front, is_visitor):
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _must_wait(self, front: Front | None, is_visitor: bool) -> bool:
+        if isinstance(front, Http1Front):
+            return is_visitor and front.is_full
+        if front is None or is_visitor or not (flow := self._flow_of_task(front)):
+            return False
+        return front.waiting_bytes(flow) > MAX_WAITING_BYTES
+
+    def _is_broken(self, connection: Connection) -> bool:
+        io = self.transports.get(connection)
+        return io is not None and isinstance(io.reader, asyncio.StreamReader) and io.reader.exception() is not None
 
     def say_goodbye(self) -> None:
         """Tell a visitor who speaks HTTP/2 to send further requests elsewhere."""
@@ -197,12 +213,6 @@ def is_answered(subject: HTTPFlow | Server) -> bool:
 def is_websocket(subject: HTTPFlow | Server) -> bool:
     """Tell whether the connection now speaks another protocol."""
     return isinstance(subject, HTTPFlow) and subject.response is not None and subject.response.status_code == 101
-
-
-def address_key(raw_peer: str) -> bytes | None:
-    """Return what connections of one visitor share: the address, or of IPv6 the network that one household gets."""
-    address = parse_client(raw_peer)
-    return address.packed[:8] if address else None
 
 
 class LeanMaster:

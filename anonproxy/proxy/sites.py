@@ -42,15 +42,24 @@ class Sites:
     """The upstream of each host name."""
 
     def __init__(self, settings: Settings) -> None:
-        upstreams = {site.name: parse_upstream(site.upstream) for site in settings.sites}
-        self.first = next(iter(upstreams.values()))
-        self._by_host = {host: upstreams[name] for host, name in settings.site_hosts().items()}
+        self._upstreams = {site.name: parse_upstream(site.upstream) for site in settings.sites}
+        self._guarded = {site.name for site in settings.sites if site.referrer_policy == "same-origin"}
+        self._by_host = settings.site_hosts()
+        self.first = next(iter(self._upstreams.values()))
 
     def choose(self, raw_host: str) -> Upstream | None:
-        """Return where the site with this host answers; the most exact name wins, None when there is no such site."""
+        """Return where the site with this host answers, None when there is no such site."""
+        return self._upstreams.get(self._find(raw_host))
+
+    def guards_referrers(self, raw_host: str) -> bool:
+        """Tell whether the site with this host wants its pages' addresses kept from others."""
+        return bool(self._guarded) and self._find(raw_host) in self._guarded
+
+    def _find(self, raw_host: str) -> str:
+        """Return the name of the site with this host, "" if there is none; the most exact host wins."""
         name = parse_host(raw_host)
         found = self._by_host.get(name) if name != ANY_HOST else None
         while found is None and name:
             _, _, name = name.partition(".")
             found = self._by_host.get(f"{ANY_HOST}.{name}")
-        return found or self._by_host.get(ANY_HOST)
+        return found or self._by_host.get(ANY_HOST, "")

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -241,6 +241,8 @@ class Http2Visitor:
         self.heads: dict[int, dict[bytes, bytes]] = {}
         self.bodies: dict[int, int] = defaultdict(int)
         self.texts: dict[int, bytes] = defaultdict(bytes)
+        self.hints: dict[int, list[list[tuple[bytes, bytes]]]] = defaultdict(list)  # heads of interim answers
+        self.trailers: dict[int, list[tuple[bytes, bytes]]] = {}
         self.ended: dict[int, int | None] = {}  # None, or the code of a reset
         self.farewell: h2.events.ConnectionTerminated | None = None
         self.sent = 0  # bytes of a body
@@ -265,12 +267,18 @@ class Http2Visitor:
         self.socket.sendall(self.h2.data_to_send())
 
     def ask(
-        self, path: str, *fields: tuple[str, str], method: str = "GET", host: str = HOST, body: bytes | None = None
+        self,
+        path: str,
+        *fields: tuple[str, str | bytes],
+        method: str = "GET",
+        host: str = HOST,
+        body: bytes | None = None,
+        is_all: bool = True,
     ) -> int:
-        """Send a request, with a body that is all there unless it is None; return its stream."""
+        """Send a request, with its body unless that is None or isn't all there yet; return its stream."""
         stream: int = self.h2.get_next_available_stream_id()
         pseudo = ((":method", method), (":scheme", "https"), (":authority", host), (":path", path))
-        self.h2.send_headers(stream, [*pseudo, *fields], end_stream=body is None)
+        self.h2.send_headers(stream, [*pseudo, *fields], end_stream=body is None and is_all)
         if body is not None:
             self.h2.send_data(stream, body, end_stream=True)
         self.flush()
@@ -283,6 +291,10 @@ class Http2Visitor:
             match event:
                 case h2.events.ResponseReceived():
                     self.heads[event.stream_id or 0] = dict(event.headers or ())
+                case h2.events.InformationalResponseReceived():
+                    self.hints[event.stream_id or 0].append(list(event.headers or ()))
+                case h2.events.TrailersReceived():
+                    self.trailers[event.stream_id or 0] = list(event.headers or ())
                 case h2.events.DataReceived():
                     self.bodies[event.stream_id or 0] += len(event.data or b"")
                     if len(self.texts[event.stream_id or 0]) < len(PAGE):
@@ -313,10 +325,10 @@ class Http2Visitor:
 class Serving:
     """The proxy on a real socket, with a list as its sink."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, own_pages: Mapping[str, str] | None = None) -> None:
         self.requests: list[RawRequest] = []
         self.counts: Counter[str] = Counter()
-        self.addon = AnonproxyAddon(settings, self.requests.append, self._count)
+        self.addon = AnonproxyAddon(settings, self.requests.append, self._count, own_pages=own_pages)
         self._settings = settings
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]

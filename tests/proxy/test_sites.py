@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anonproxy.model.settings import Settings
 from anonproxy.proxy.sites import Sites, Upstream, parse_host, parse_upstream
 from tests.proxy.conftest import make_settings
 
@@ -52,3 +53,14 @@ def test_most_exact_name_wins() -> None:
 def test_any_host_finds_a_site_or_none(raw_host: str) -> None:
     """No Host header, however odd, is an error; without a default an odd one is nobody's."""
     assert Sites(make_settings(1, hosts=(("www.example.org",),))).choose(raw_host + "!") is None
+
+
+def test_referrers_are_guarded_site_by_site() -> None:
+    """Only a site that wants it, under any of its host names, has its pages' addresses kept from others."""
+    settings = make_settings(1, 2, hosts=(("a.example.org", "*.a.example.org"), ("*",)))
+    plain = settings.model_dump(mode="json")
+    plain["sites"][0]["referrer_policy"] = "same-origin"
+    sites = Sites(Settings.model_validate(plain))
+    hosts = ("a.example.org", "A.example.org:8080", "www.a.example.org", "b.example.org", "")
+    assert [sites.guards_referrers(host) for host in hosts] == [True, True, True, False, False]
+    assert not any(Sites(settings).guards_referrers(host) for host in hosts)

@@ -6,7 +6,7 @@ import click
 
 from anonproxy.cli import EXIT_WRONG, options
 from anonproxy.config import read_settings
-from anonproxy.proxy.control import ask_reload, control_name
+from anonproxy.proxy.control import RELOAD, Refused, ask, control_name
 
 
 @click.command("reload")
@@ -20,7 +20,9 @@ def command(ctx: click.Context, config_path: Path | None) -> None:
     """
     path = options.find_config(config_path)
     read_settings(path)
-    if refusal := ask_reload(control_name(path)):
+    try:
+        ask(control_name(path), RELOAD)
+    except Refused as refusal:
         click.echo(f"anonproxy keeps the configuration it has: {refusal}", err=True)
         ctx.exit(EXIT_WRONG)
     click.echo("The new configuration is in force.")

@@ -8,7 +8,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from anonproxy.model.settings import (
+    AuditSettings,
     CertificateSettings,
+    CollectSettings,
     CountrySettings,
     PrivacySettings,
     ProxySettings,
@@ -16,6 +18,7 @@ from anonproxy.model.settings import (
     Settings,
     SiteSettings,
     StoreSettings,
+    WebSettings,
 )
 
 # Settings outside all sections, which set or tighten the rest.
@@ -25,8 +28,11 @@ _TOP: Final = ("profile", "policy")
 _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("store", StoreSettings),
     ("proxy", ProxySettings),
+    ("collect", CollectSettings),
     ("privacy", PrivacySettings),
+    ("web", WebSettings),
     ("country", CountrySettings),
+    ("audit", AuditSettings),
 )
 
 _ARRAYS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (

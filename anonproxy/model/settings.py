@@ -24,6 +24,10 @@ from anonproxy.model.vocabularies import LANGUAGES, PRESETS, REMOTE
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+# What the address of a socket holds, with the zero at its end (unix(7)).
+MAX_SOCKET_PATH: Final = 108
+
+
 def _parse_network(text: object) -> object:
     if not isinstance(text, str):
         return text
@@ -48,6 +52,29 @@ def _check_listen(text: str) -> str:
 
 def _check_tls_listen(text: str) -> str:
     return _check_listen(text) if text else text
+
+
+def _check_log_listen(text: str) -> str:
+    kind, _, address = text.partition(":")
+    is_socket = kind == "unix" and address.startswith("/") and len(address) < MAX_SOCKET_PATH
+    if not is_socket and not (kind in {"udp", "tcp"} and _check_listen(address)):
+        raise ValueError('not a place for log lines; write "unix:/path", "udp:host:port" or "tcp:host:port"')
+    return text
+
+
+def _check_status_page(text: str) -> str:
+    if text and (urlsplit(text).scheme != "http" or not urlsplit(text).hostname):
+        raise ValueError('not a status page; write it like "http://127.0.0.1:9902/"')
+    return text
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine reaches "host:port"."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_upstream(text: str) -> str:
@@ -101,6 +128,7 @@ def _check_preset(text: str) -> str:
 NetworkField = Annotated[Network, BeforeValidator(_parse_network), PlainSerializer(str)]
 Listen = Annotated[str, AfterValidator(_check_listen)]
 TlsListen = Annotated[str, AfterValidator(_check_tls_listen)]
+LogListen = Annotated[str, AfterValidator(_check_log_listen)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Preset = Annotated[str, AfterValidator(_check_preset)]
 Host = Annotated[str, AfterValidator(_check_host)]
@@ -202,8 +230,25 @@ class ProxySettings(_Section):
         description="Connections of one address (IPv6: /64) at one worker, counted in memory only; 0 for any number. "
         "Trusted proxies are exempt",
     )
+    max_requests_per_s: float = Field(
+        0.0,
+        ge=0,
+        le=100_000,
+        description="Requests a second of one address (IPv6: /64) at one worker, counted in memory only; beyond that "
+        "it gets 429. 0 for any number. Of trusted proxies, the address that they forward counts",
+    )
+    max_requests_burst: int = Field(
+        100, ge=1, le=1_000_000, description="Requests that one address may make at once before that limit applies"
+    )
     upstream_timeout_s: float = Field(60.0, ge=1, le=3600, description="Seconds to wait for the site")
     drain_s: float = Field(10.0, ge=0, le=600, description="Seconds that running requests get when stopping")
+    error_pages: str = Field(
+        "", description="Folder with error pages of your own: 502.html, 504.html, …, error.html for all others"
+    )
+    top: bool = Field(
+        True, description="Keep addresses in memory for five minutes, so that `anonproxy top` can show who asks most"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="How the proxy's own log lines are written")
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
@@ -211,6 +256,90 @@ class ProxySettings(_Section):
             raise ValueError("tls_listen needs a certificate; add a [[proxy.certificates]] table")
         if not self.tls_listen and (self.certificates or self.redirect_to_https):
             raise ValueError('certificates and redirect_to_https need tls_listen; set it, like "[::]:443"')
+        return self
+
+
+class CollectSettings(_Section):
+    """How the log lines of a server reach `anonproxy collect`."""
+
+    listen: Annotated[tuple[LogListen, ...], Field(min_length=1)] = Field(
+        ("unix:/run/anonproxy/collect.sock",),
+        description='Where lines come in: "unix:/path" and "udp:host:port" for datagrams, "tcp:host:port" for streams',
+    )
+    allow_remote: bool = Field(
+        False, description="Listen on other addresses than loopback; raw addresses then cross the network in clear"
+    )
+    format: str = Field(
+        "collect", description="Format of the lines: a name, or a log_format or LogFormat as the server has it"
+    )
+    site: str = Field("", description="Site of lines that name no host, when there are several sites")
+    status_page: Annotated[str, AfterValidator(_check_status_page)] = Field(
+        "", description='nginx\'s stub_status page, like "http://127.0.0.1:9902/", to count lost lines by; "" for none'
+    )
+
+    @model_validator(mode="after")
+    def _check_reach(self) -> Self:
+        remote = [place for place in self.listen if not place.startswith("unix:") and not is_loopback(place[4:])]
+        if remote and not self.allow_remote:
+            raise ValueError(
+                "listens beyond this machine, so that raw addresses cross the network in clear; use a loopback "
+                "address, or set allow_remote = true if that network is yours alone"
+            )
+        return self
+
+
+class WebSettings(_Section):
+    """The dashboard."""
+
+    listen: Listen = Field("127.0.0.1:9902", description="Address of the dashboard; others than this machine need more")
+    allowed_hosts: tuple[Host, ...] = Field(
+        (), description='Names under which it is reached from elsewhere, like "figures.example.org"'
+    )
+    password_hash: str = Field(
+        "", description="What `anonproxy web --set-password` prints; needed to be reached from elsewhere"
+    )
+    session_hours: int = Field(12, ge=1, le=720, description="Hours until the password is asked again")
+    certificate: str = Field("", description="PEM file with its certificate and chain, if no other server ends HTTPS")
+    key: str = Field("", description="PEM file with the private key of the certificate")
+    trusted_proxies: tuple[NetworkField, ...] = Field(
+        (), description="Networks of the server in front of the dashboard, which ends HTTPS"
+    )
+    user_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        description='Header in which that server says who has logged in, like "Remote-User"; replaces the password',
+    )
+
+    @property
+    def is_public(self) -> bool:
+        """Tell whether others than this machine can reach it."""
+        host = self.listen.rpartition(":")[0].strip("[]")
+        try:
+            is_local = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            is_local = host == "localhost"
+        return bool(self.allowed_hosts) or not is_local
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together; set both or none")
+        if self.user_header and not self.trusted_proxies:
+            raise ValueError("user_header can be forged by anyone; name the server that sets it in trusted_proxies")
+        if self.is_public and not self.allowed_hosts:
+            raise ValueError(
+                'who reaches it from elsewhere does so by a name; set allowed_hosts, like ["figures.example.org"]'
+            )
+        if self.is_public and not self.password_hash and not self.user_header:
+            raise ValueError(
+                "anybody could look: it can be reached from elsewhere and has no password; "
+                "set password_hash to what `anonproxy web --set-password` prints, or user_header"
+            )
+        if self.is_public and not self.certificate and not self.trusted_proxies:
+            raise ValueError(
+                "the password would cross the network in clear; set certificate and key, "
+                "or trusted_proxies if a server in front ends HTTPS"
+            )
         return self
 
 
@@ -278,6 +407,11 @@ class SiteSettings(_Section):
         (), description="Sites that may be stored as a referrer, beside the shipped list"
     )
     campaigns: tuple[str, ...] = Field((), description="Campaign names that may be stored")
+    referrer_policy: Literal["unchanged", "same-origin"] = Field(
+        "unchanged",
+        description="Policy to add where the site's own would tell other websites more than its host name; with "
+        '"same-origin" they do not learn what was searched for',
+    )
 
 
 class CountrySettings(_Section):
@@ -288,11 +422,22 @@ class CountrySettings(_Section):
     )
 
 
+class AuditSettings(_Section):
+    """What is searched beside the store."""
+
+    look_in: tuple[str, ...] = Field(
+        ("/var/log/anonproxy",),
+        description="Files and folders that the audit and the canary search too, like logs of the server in front. "
+        "What the running processes print, log and leave in temporary folders is found without",
+    )
+
+
 # What a profile sets where the configuration is silent.
 PROFILES: Final[dict[str, dict[str, dict[str, object]]]] = {
     "standard": {},
     "strict": {
         "store": {"hot_hours": 30, "hits_days": 35},
+        "proxy": {"top": False},
         "privacy": {"k": 20, "store_network": False, "time_resolution": "1day"},
     },
 }
@@ -307,8 +452,11 @@ class Settings(_Section):
     )
     store: StoreSettings = Field(description="The store")
     proxy: ProxySettings = Field(default_factory=ProxySettings, description="The proxy")
+    collect: CollectSettings = Field(default_factory=CollectSettings, description="Log lines of another server")
     privacy: PrivacySettings = Field(default_factory=PrivacySettings, description="Privacy")
+    web: WebSettings = Field(default_factory=WebSettings, description="The dashboard")
     country: CountrySettings = Field(default_factory=CountrySettings, description="Countries")
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="The audit")
     network_classes: dict[Name, tuple[NetworkField, ...]] = Field(
         default_factory=dict, description='Named networks, like in-library = ["198.51.100.0/24"]'
     )
@@ -334,6 +482,8 @@ class Settings(_Section):
         hosts = [host for site in self.sites for host in (site.hosts or ("*",))]
         if len(set(hosts)) < len(hosts):
             raise ValueError("sites: two sites answer to the same host; name each host once, and at most one default")
+        if self.collect.site and self.collect.site not in names:
+            raise ValueError("collect: site is none of the sites; write the name of one")
         if REMOTE in self.network_classes:
             raise ValueError(f'network_classes: "{REMOTE}" is what addresses without a class get; choose another name')
         return self

@@ -93,6 +93,7 @@ MAX_STEP: Final = 255  # what a uint8 holds; no person looks at more pages in on
 class DropReason(StrEnum):
     """Why a request was counted but not written."""
 
+    UNREADABLE = "unreadable"
     BAD_ADDRESS = "bad_address"
     BAD_TIME = "bad_time"
     UNKNOWN_SITE = "unknown_site"

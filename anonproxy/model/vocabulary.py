@@ -23,11 +23,17 @@ _CLOSED: Final = tuple(
     for index, column in enumerate(HIT_COLUMNS)
     if column.values
 )
+_CLOSED_BY_NAME: Final = {HIT_COLUMNS[index].name: values for index, values in _CLOSED}
 _NAMED: Final = tuple(
     (index, column.name, column.nullable)
     for index, column in enumerate(HIT_COLUMNS)
     if column.world in {"open", "configured"} and column.name != "site"
 )
+
+
+# What `Vocabulary.holds` can tell of: every column but the time and the number of the visit.
+GUARDED_COLUMNS: Final = (*_CLOSED_BY_NAME, "site", *(name for _, name, _ in _NAMED))
+_NULLABLE: Final = frozenset(name for _, name, nullable in _NAMED if nullable)
 
 
 class Vocabulary:
@@ -56,6 +62,14 @@ class Vocabulary:
     def entries(self, site: str) -> list[Entry]:
         """Return a site's entries in canonical order."""
         return sorted(self._entries.get(site, {}).values())
+
+    def holds(self, site: str | None, column: str, value: str | int | None) -> bool:
+        """Tell whether a value is in the closed world of one column of a site."""
+        if column in _CLOSED_BY_NAME:
+            return value in _CLOSED_BY_NAME[column]
+        if column == "site":
+            return value in self._entries
+        return (value is None and column in _NULLABLE) or value in self._values.get((str(site), column), ())
 
     def allows(self, hit: Hit) -> bool:
         """Tell whether every value of a hit is in the closed world."""

@@ -16,9 +16,14 @@ _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus text 
 METRICS: Final[tuple[tuple[str, str, str, Callable[[Counters], int]], ...]] = (
     ("anonproxy_requests_total", "counter", "Requests that were answered, failed or were left by the visitor.",
      lambda counters: counters.total("requests")),
+    ("anonproxy_running_requests", "gauge", "Requests that are being served.", Counters.running),
+    ("anonproxy_lost_requests_total", "counter", "Requests that a worker was serving when it was killed.",
+     lambda counters: counters.total("lost")),
+    ("anonproxy_limited_requests_total", "counter", "Requests beyond the rate limit, which were answered with 429.",
+     lambda counters: counters.total("limited")),
     ("anonproxy_hits_written_total", "counter", "Anonymised rows on disk.", lambda counters: counters.total("written")),
     ("anonproxy_pending_rows", "gauge", "Anonymised rows in memory, waiting for the next flush.",
-     lambda counters: counters.total("pending")),
+     Counters.pending),
     ("anonproxy_queued_requests", "gauge", "Requests on their way from the workers to the writer.", Counters.queued),
     ("anonproxy_malformed_total", "counter", "Connections that did not speak HTTP; no request came of them.",
      lambda counters: counters.total("malformed")),
@@ -32,6 +37,12 @@ METRICS: Final[tuple[tuple[str, str, str, Callable[[Counters], int]], ...]] = (
      lambda counters: counters.total("connected") - counters.total("disconnected")),
     ("anonproxy_workers", "gauge", "Workers that accept connections.",
      lambda counters: sum(row["ready"] for row in counters.workers)),
+    ("anonproxy_kernel_lost_total", "counter", "Log lines that found the buffer of a listener of `collect` full.",
+     lambda counters: counters.writer["kernel_lost"]),
+    ("anonproxy_server_requests_total", "counter", "Requests that nginx says it served, while `collect` watches it.",
+     lambda counters: counters.writer["server_requests"]),
+    ("anonproxy_missing_requests", "gauge", "Requests that nginx has served, and no line has told of.",
+     lambda counters: counters.writer["missing"]),
     ("anonproxy_writer_ready", "gauge", "1 while requests are taken down.", lambda counters: counters.writer["ready"]),
 )  # fmt: skip
 STORE_FAILURES: Final = ("flush", "seal", "settle", "purge", "publish")

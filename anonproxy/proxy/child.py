@@ -3,11 +3,12 @@
 import json
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final, Self
 
 from anonproxy.model.settings import Settings
 from anonproxy.proxy import quiet
+from anonproxy.proxy.say import speak
 
 EXIT_OPERATOR: Final = 2  # of a child that can't work with these settings, and has said so
 
@@ -23,6 +24,8 @@ class Assignment:
     index: int = 0  # which worker
     listen_fds: tuple[int, ...] = ()  # the sockets that visitors reach
     tls_fds: tuple[int, ...] = ()  # those that they reach over TLS
+    asked_fds: tuple[int, ...] = ()  # where the supervisor asks who asks most
+    own_pages: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the assignment as it travels."""
@@ -34,14 +37,14 @@ class Assignment:
         """Read an assignment."""
         plain = json.loads(text)
         plain["settings"] = Settings.model_validate(plain["settings"])
-        for name in ("listen_fds", "tls_fds"):
+        for name in ("listen_fds", "tls_fds", "asked_fds"):
             plain[name] = tuple(plain[name])
         return cls(**plain)
 
     @property
     def inherited_fds(self) -> tuple[int, ...]:
         """Return the open files that the child must inherit."""
-        return (self.counters_fd, self.channel_fd, *self.listen_fds, *self.tls_fds)
+        return (self.counters_fd, self.channel_fd, *self.listen_fds, *self.tls_fds, *self.asked_fds)
 
 
 def begin_child() -> Assignment:
@@ -51,4 +54,6 @@ def begin_child() -> Assignment:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    return Assignment.from_json(sys.stdin.buffer.read())
+    assignment = Assignment.from_json(sys.stdin.buffer.read())
+    speak(assignment.settings.proxy.log_format)
+    return assignment

@@ -12,7 +12,10 @@ DROPPED: Final = tuple(f"dropped_{reason}" for reason in DropReason)
 # Each cell is written by one process, so that none needs a lock; `seen` stands in a worker's row and is the writer's.
 NAMES: Final = (
     "ready",  # 1 while the process does its work
+    "begun",  # requests whose head has been read
     "requests",  # finished requests: pages, errors and aborted ones
+    "lost",  # requests that a worker was serving when it was killed
+    "limited",  # requests beyond the rate limit
     "malformed",  # what was not HTTP, so that no request came of it
     "redirected",  # requests that were sent on to HTTPS; they are counted when they come there
     "refused",  # connections beyond what one address may have
@@ -22,7 +25,11 @@ NAMES: Final = (
     "sent",  # messages handed to the kernel for the writer
     "seen",  # number of the worker's message that the writer took last
     "written",  # rows on disk
-    "pending",  # rows in the writer's memory
+    "segment",  # name of the segment that was begun last
+    "written_then",  # rows on disk once that segment is
+    "kernel_lost",  # log lines that came while the buffer of a listener was full; these three are the supervisor's
+    "server_requests",  # requests that the server says it has served, while its status page is watched
+    "missing",  # of those, how many no line has told of
     "flush_failed",
     "seal_failed",
     "settle_failed",
@@ -88,6 +95,36 @@ class Counters:
         """Return the requests that were counted but not written, by reason."""
         return {reason.value: self.total(f"dropped_{reason}") for reason in DropReason}
 
+    def running(self) -> int:
+        """Return the requests that are being served: begun = requests + running + lost."""
+        return sum(row["begun"] - row["requests"] - row["lost"] for row in self.workers)
+
     def queued(self) -> int:
-        """Return the messages that are on their way to the writer: requests = written + pending + queued + dropped."""
-        return sum(row["sent"] - row["seen"] for row in self.workers)
+        """Return what is on its way to the writer: requests = written + pending + queued + dropped."""
+        return sum(row["requests"] - row["seen"] - count_dropped(row) for row in self.workers)
+
+    def pending(self) -> int:
+        """Return what the writer has taken, and has neither written nor dropped yet."""
+        return sum(row["seen"] for row in self.workers) - self.writer["written"] - count_dropped(self.writer)
+
+
+def count_dropped(row: Row) -> int:
+    """Return what a process has dropped, for whatever reason."""
+    return sum(row[name] for name in DROPPED)
+
+
+def repair_counts(row: Row) -> None:
+    """Account for what a worker that ended took with it; after a regular end there is nothing.
+
+    A request that it was serving is lost. One that it had counted but not handed over is dropped. Whether those that it
+    was just handing over have arrived, the writer finds out.
+    """
+    row["dropped_writer_down"] += max(0, row["requests"] - row["sent"] - count_dropped(row))
+    row["lost"] = row["begun"] - row["requests"]
+    row["disconnected"] = row["connected"]
+
+
+def settle_counts(counters: Counters) -> None:
+    """Count what nobody will write any more as dropped, once all processes have ended."""
+    known = counters.total("written") + sum(counters.dropped().values())
+    counters.writer["dropped_writer_down"] += max(0, counters.total("requests") - known)

@@ -1,6 +1,8 @@
-"""A word to systemd: that we serve, that we live, that we stop. Without systemd nobody listens.
+"""A word to systemd: that we serve, that we live, that we stop; and the sockets that it has opened for us.
 
-Source: sd_notify(3), sd_watchdog_enabled(3)
+Without systemd nobody listens, and there are none.
+
+Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from typing import Final
 READY: Final = "READY=1"
 STOPPING: Final = "STOPPING=1"
 ALIVE: Final = "WATCHDOG=1"
+FIRST_FD: Final = 3
 
 
 def notify(state: str) -> None:
@@ -20,6 +23,16 @@ def notify(state: str) -> None:
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, contextlib.suppress(OSError):
             manager.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
+
+
+def take_listeners() -> dict[tuple[str, int], socket.socket]:
+    """Return the sockets that the service manager has opened for this process, by their address."""
+    is_ours = os.environ.pop("LISTEN_PID", "") == str(os.getpid())
+    count = int(os.environ.pop("LISTEN_FDS", "0")) if is_ours else 0
+    listeners = [socket.socket(fileno=fd) for fd in range(FIRST_FD, FIRST_FD + count)]
+    for listener in listeners:
+        listener.set_inheritable(False)
+    return {listener.getsockname()[:2]: listener for listener in listeners}
 
 
 async def keep_alive() -> None:

@@ -12,6 +12,8 @@ import warnings
 from types import TracebackType
 from typing import Any, Final
 
+from anonproxy.proxy.say import Say, say
+
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 PR_SET_DUMPABLE: Final = 4
 
@@ -22,7 +24,8 @@ class QuietRecord(logging.LogRecord):
     def __init__(self, name: str, level: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(name, level, *args, **kwargs)
         error_type, _, traceback = self.exc_info or (None, None, None)
-        self.msg = f"suppressed {describe_failure(error_type, traceback, f'{name}:{self.lineno}')}"
+        self.where = describe_failure(error_type, traceback, f"{name}:{self.lineno}")
+        self.msg = f"suppressed {self.where}"
         self.args = self.exc_info = self.exc_text = self.stack_info = None
         self.threadName = self.taskName = None
 
@@ -30,6 +33,15 @@ class QuietRecord(logging.LogRecord):
     @property
     def client(self) -> None:
         """Return nothing, whatever was set."""
+
+
+class LastWord(logging.Handler):
+    """Hands what is left of a record over to our own log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say where an error was."""
+        if isinstance(record, QuietRecord):
+            say(Say.SUPPRESSED, where=record.where)
 
 
 def describe_failure(error_type: type[BaseException] | None, traceback: TracebackType | None, where: str) -> str:
@@ -45,6 +57,7 @@ def silence() -> None:
     logging.disable(logging.WARNING)
     logging.setLogRecordFactory(QuietRecord)
     logging.raiseExceptions = False
+    logging.lastResort = LastWord(logging.WARNING)
     warnings.simplefilter("ignore")
     faulthandler.disable()
     sys.excepthook = lambda kind, _, traceback: _complain(describe_failure(kind, traceback, "main"))
@@ -76,5 +89,5 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def _complain(text: str) -> None:
-    print(f"anonproxy: suppressed {text}", file=sys.stderr, flush=True)  # noqa: T201 - the last voice left
+def _complain(where: str) -> None:
+    say(Say.SUPPRESSED, where=where)

@@ -1,5 +1,6 @@
 """One record for each request, exactly once: whether it was answered, failed, was aborted, or could not be read."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,6 +39,11 @@ class Records:
         """Return the number of visitors who are connected."""
         return len(self._visitors)
 
+    def count_connections(self, key_of: Callable[[str], bytes | None]) -> Counter[bytes]:
+        """Count connections by a key of the address, but for trusted proxies', which are many people's."""
+        keys = (key_of(visitor.raw_peer) for visitor in self._visitors.values() if not visitor.is_trusted)
+        return Counter(key for key in keys if key)
+
     def open(self, client_id: str, visitor: Visitor) -> None:
         """Remember a visitor who has connected."""
         self._visitors[client_id] = visitor
@@ -46,6 +52,11 @@ class Records:
     def visitor(self, client_id: str) -> Visitor:
         """Return a visitor who is connected."""
         return self._visitors[client_id]
+
+    def begin(self, client_id: str, flow_id: str) -> None:
+        """Note that a request is being served, whatever it will turn out to be."""
+        self._visitors[client_id].unfinished[flow_id] = None
+        self._count("begun")
 
     def request(self, client_id: str, flow_id: str) -> RawRequest | None:
         """Return the record of a request that isn't finished and could be read."""

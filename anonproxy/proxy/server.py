@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import functools
 import os
 import signal
@@ -10,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import ClassVar, Final
 
 from anonproxy.clock import now
 from anonproxy.model.errors import OperatorError
@@ -19,19 +18,23 @@ from anonproxy.proxy import quiet
 from anonproxy.proxy.admin import MAX_HEAD_BYTES, handle_admin, is_ready
 from anonproxy.proxy.channel import END, open_channel
 from anonproxy.proxy.child import EXIT_OPERATOR, Assignment
-from anonproxy.proxy.control import serve_control
-from anonproxy.proxy.counters import Counters
-from anonproxy.proxy.notify import READY, STOPPING, keep_alive, notify
-from anonproxy.proxy.say import Say, count_noun, say
+from anonproxy.proxy.control import RELOAD, TOP, serve_control
+from anonproxy.proxy.counters import Counters, repair_counts, settle_counts
+from anonproxy.proxy.listeners import bind_listener, parse_listen, render_address
+from anonproxy.proxy.notify import READY, STOPPING, keep_alive, notify, take_listeners
+from anonproxy.proxy.pages import read_own_pages
+from anonproxy.proxy.say import Say, count_noun, say, speak
 from anonproxy.proxy.sites import parse_upstream
+from anonproxy.proxy.talkers import MAX_REPORT_BYTES, Report, merge_reports, render_report
 from anonproxy.proxy.tls import Certificates, follow_files, render_day
 
 WRITER: Final = "anonproxy.proxy.writer"
 WORKER: Final = "anonproxy.proxy.worker"
 
-# -P: the working directory is nobody's package. -O drops mitmproxy's type checks of every event, about a fifth of a
-# request's work.
-FLAGS: Final[dict[str, tuple[str, ...]]] = {WRITER: ("-P",), WORKER: ("-P", "-O")}
+# The working directory is nobody's package.
+ISOLATED: Final = ("-P",)
+# -O drops mitmproxy's type checks of every event, about a fifth of a request's work.
+FLAGS: Final[dict[str, tuple[str, ...]]] = {WORKER: (*ISOLATED, "-O")}
 # Debug switches that print traffic, and those that write TLS secrets to a file.
 TALKATIVE: Final = frozenset(
     {
@@ -57,14 +60,14 @@ GRACE_S: Final = 20.0
 POLL_S: Final = 0.05
 # In which children that a reload starts must work.
 START_S: Final = 30.0
+# A worker that is busy for longer is left out of what `anonproxy top` shows.
+ASK_S: Final = 2.0
 # As many as the settings allow.
 MAX_WORKERS: Final = 64
 
-_BIND_REMEDIES: Final = {
-    errno.EADDRINUSE: "something else listens there; stop it or choose another port",
-    errno.EACCES: "this user may not; use a port from 1024 up, or give the service CAP_NET_BIND_SERVICE",
-    errno.EADDRNOTAVAIL: "this machine has no such address",
-}
+# Sockets that systemd has opened, by their address.
+Given = Mapping[tuple[str, int], socket.socket]
+NONE_GIVEN: Final[Given] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,35 +78,18 @@ class Role:
     assignment: Assignment
 
 
-def parse_listen(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    """Parse "host:port" or "[host]:port", whose form the settings have checked."""
-    host, _, port = address.rpartition(":")
-    bare = host.strip("[]")
-    return (socket.AF_INET6 if ":" in bare else socket.AF_INET), (bare, int(port))
+def verify_all_taken(given: Given, listeners: Mapping[str, socket.socket]) -> None:
+    """Refuse a socket on which visitors would wait for ever.
 
-
-def bind_listener(setting: str, address: str) -> socket.socket:
-    """Bind and listen.
-
-    Raises: OperatorError that names the setting, when the address can't be had
+    Raises: OperatorError
     """
-    family, where = parse_listen(address)
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(where)
-        listener.listen()
-    except (OSError, UnicodeError) as error:
-        listener.close()
-        remedy = _BIND_REMEDIES.get(getattr(error, "errno", None) or 0, type(error).__name__)
-        raise OperatorError(f"proxy.{setting}: can't listen on {address}: {remedy}") from None
-    return listener
-
-
-def render_address(listener: socket.socket, scheme: str = "http") -> str:
-    """Return where a listener can be reached, as a URL."""
-    host, port = listener.getsockname()[:2]
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    for listener in given.values():
+        if listener not in listeners.values():
+            address = render_address(listener).partition("//")[2]
+            raise OperatorError(
+                f"systemd listens on {address}, but no listener in [proxy] is there. "
+                f'Write listen = "{address}", or take it out of anonproxy.socket'
+            )
 
 
 def verify_no_loop(settings: Settings, *listeners: socket.socket) -> None:
@@ -124,6 +110,7 @@ class Plan:
     settings: Settings
     listeners: Mapping[str, socket.socket]  # by the name of their setting
     certificates: Certificates | None
+    own_pages: Mapping[str, str]
 
     def fds(self, setting: str) -> tuple[int, ...]:
         """Return the listener of a setting, if there is one, as children inherit it."""
@@ -136,22 +123,23 @@ class Plan:
                 listener.close()
 
 
-def make_plan(settings: Settings, before: Plan | None = None) -> Plan:
-    """Open what the settings name; a listener whose setting didn't change is taken over.
+def make_plan(settings: Settings, before: Plan | None = None, given: Given = NONE_GIVEN) -> Plan:
+    """Open what the settings name; a listener whose setting didn't change, or that is given, is taken over.
 
-    Raises: OperatorError when a listener or a certificate can't be had; nothing new is left open then
+    Raises: OperatorError when a listener, a certificate or a page can't be had; nothing new is left open then
     """
     proxy = settings.proxy
     certificates = Certificates(proxy.certificates) if proxy.tls_listen else None
     listeners: dict[str, socket.socket] = {}
-    plan = Plan(settings, listeners, certificates)
+    plan = Plan(settings, listeners, certificates, read_own_pages(proxy.error_pages))
     try:
         for setting in LISTENERS:
             address = getattr(proxy, setting)
             if before and address == getattr(before.settings.proxy, setting) and setting in before.listeners:
                 listeners[setting] = before.listeners[setting]
             elif address:
-                listeners[setting] = bind_listener(setting, address)
+                listeners[setting] = given.get(parse_listen(address)[1]) or bind_listener(setting, address)
+        verify_all_taken(given, listeners)
         verify_no_loop(settings, *listeners.values())
     except OperatorError:
         plan.close(kept=before)
@@ -182,7 +170,13 @@ class Post:
 
 
 class Supervisor:
-    """Everything that `anonproxy run` runs."""
+    """Everything that `anonproxy run` runs; `anonproxy collect` differs in what stands here first."""
+
+    writer_module: ClassVar = WRITER
+    worker_module: ClassVar = WORKER
+    stopping: ClassVar = Say.STOPPING
+    writer_ended: ClassVar = Say.WRITER_ENDED
+    worker_ended: ClassVar = Say.WORKER_ENDED
 
     def __init__(self, plan: Plan, read_again: Callable[[], Settings]) -> None:
         self._plan = plan
@@ -191,6 +185,8 @@ class Supervisor:
         self._counters = Counters.create(2 * MAX_WORKERS)
         self._sending, self._receiving = open_channel()
         self._children: dict[Role, asyncio.subprocess.Process] = {}
+        self._asking: dict[Role, socket.socket] = {}  # where workers are asked who asks most
+        self._looking = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[str]] = set()
@@ -207,7 +203,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
-        answering = await serve_control(control, self.reload)
+        answering = await serve_control(control, {RELOAD: self._reload_or_refuse, TOP: self._look_at_top})
         self._writer = self._post(self._writer_role(self._plan))
         self._workers = [self._post(role) for role in self._worker_roles(self._plan)]
         await self._open_admin()
@@ -228,7 +224,7 @@ class Supervisor:
         """Let everything end in order."""
         plan = self._plan
         self._following.cancel()
-        say(Say.STOPPING, seconds=plan.settings.proxy.drain_s)
+        say(self.stopping, seconds=plan.settings.proxy.drain_s)
         for setting in VISITORS:
             if setting in plan.listeners:
                 plan.listeners[setting].close()
@@ -236,6 +232,7 @@ class Supervisor:
         self._sending.close()  # by which the writer knows that nothing more will come
         await self._stop([self._writer], plan.settings.proxy.drain_s)
         self._admin.close()
+        settle_counts(self._counters)
         say(
             Say.STOPPED,
             requests=self._counters.total("requests"),
@@ -253,6 +250,22 @@ class Supervisor:
                 self._stopping.set()
             return problem
 
+    async def _reload_or_refuse(self) -> str:
+        if problem := await self.reload():
+            raise OperatorError(problem)
+        return ""
+
+    async def _look_at_top(self) -> str:
+        """Ask the workers who asks most, and forget it."""
+        if not self._plan.settings.proxy.top:
+            raise OperatorError("proxy.top is false in its configuration, so it keeps no addresses to show")
+        # Here, because it takes a moment and memory: few ever ask, and workers have pages to serve.
+        from anonproxy.anonymize.agent import name_agent
+
+        async with self._looking:
+            reports = await asyncio.gather(*(ask_worker(asking) for asking in self._asking.values()))
+        return render_report(merge_reports(report for report in reports if report), name_agent)
+
     def _reload_soon(self) -> None:
         task = asyncio.get_running_loop().create_task(self.reload())
         self._tasks.add(task)
@@ -262,7 +275,7 @@ class Supervisor:
         await self._stop(self._leaving, self._plan.settings.proxy.drain_s)
         before = self._plan
         try:
-            plan = make_plan(self._read_again(), before)
+            plan = self._make_plan(self._read_again(), before)
         except OperatorError as error:
             return str(error)
         if plan.settings != before.settings and not await self._replace_writer(plan):
@@ -279,11 +292,15 @@ class Supervisor:
             plan.close(kept=before)
             return "its workers don't start"
         self._plan, self._leaving, self._workers = plan, self._workers, workers
+        speak(plan.settings.proxy.log_format)
         self._dismiss(self._leaving)
         await self._open_admin(before)
         before.close(kept=plan)
         self._say_serving(Say.RELOADED)
         return ""
+
+    def _make_plan(self, settings: Settings, before: Plan) -> Plan:
+        return make_plan(settings, before)
 
     async def _replace_writer(self, plan: Plan) -> bool:
         """End the writer after what was sent to it, and begin another; return whether it works."""
@@ -317,10 +334,12 @@ class Supervisor:
             )
         if before:
             self._following.cancel()
-        self._following = asyncio.get_running_loop().create_task(self._follow_certificates())
+        self._following = asyncio.get_running_loop().create_task(self._follow())
 
     def _writer_role(self, plan: Plan) -> Role:
-        return Role(WRITER, Assignment(plan.settings, os.getpid(), self._counters.fd, self._receiving.fileno()))
+        return Role(
+            self.writer_module, Assignment(plan.settings, os.getpid(), self._counters.fd, self._receiving.fileno())
+        )
 
     def _worker_roles(self, plan: Plan) -> list[Role]:
         worker = Assignment(
@@ -330,9 +349,10 @@ class Supervisor:
             self._sending.fileno(),
             listen_fds=plan.fds("listen"),
             tls_fds=plan.fds("tls_listen"),
+            own_pages=dict(plan.own_pages),
         )
         numbers = range(self._first_row, self._first_row + plan.settings.proxy.workers)
-        return [Role(WORKER, replace(worker, index=number)) for number in numbers]
+        return [Role(self.worker_module, replace(worker, index=number)) for number in numbers]
 
     def _post(self, role: Role) -> Post:
         may_leave = asyncio.Event()
@@ -341,13 +361,15 @@ class Supervisor:
     async def _keep(self, role: Role, may_leave: asyncio.Event) -> None:
         """Run a child, and run it again whenever it ends, until it may leave or says that it can't work."""
         loop = asyncio.get_running_loop()
-        is_writer = role.module == WRITER
+        is_writer = role.module == self.writer_module
         row = self._counters.writer if is_writer else self._counters.workers[role.assignment.index]
         failures = 0
         while not may_leave.is_set():
             started_s = loop.time()
             status = await self._run_once(role, may_leave)
             was_ready, row["ready"] = row["ready"], 0
+            if not is_writer:
+                repair_counts(row)
             if may_leave.is_set():
                 return
             if is_writer and status == EXIT_OPERATOR and not was_ready and not failures:
@@ -357,14 +379,14 @@ class Supervisor:
             failures = 0 if loop.time() - started_s > STEADY_S else failures
             pause_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
-            sentence = Say.WRITER_ENDED if is_writer else Say.WORKER_ENDED
+            sentence = self.writer_ended if is_writer else self.worker_ended
             say(sentence, index=role.assignment.index % MAX_WORKERS + 1, status=status, seconds=pause_s)
             await self._pause(may_leave, pause_s)
 
     async def _run_once(self, role: Role, may_leave: asyncio.Event) -> int:
         """Run a child to its end; return its exit status."""
         try:
-            child = self._children[role] = await start_child(role)
+            child = self._children[role] = await self._start(role)
         except OSError as error:  # no process or no memory to be had just now
             return error.errno or 1
         if may_leave.is_set():  # it came too late to be told with the others
@@ -373,6 +395,19 @@ class Supervisor:
             return await child.wait()
         finally:
             del self._children[role]
+            if asking := self._asking.pop(role, None):
+                asking.close()
+
+    async def _start(self, role: Role) -> asyncio.subprocess.Process:
+        """Start a child; with a worker that remembers who asks most, keep a line to ask it."""
+        if role.module != WORKER or not role.assignment.settings.proxy.top:
+            return await start_child(role.module, role.assignment)
+        asking, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with asked:
+            child = await start_child(role.module, replace(role.assignment, asked_fds=(asked.fileno(),)))
+        asking.setblocking(False)
+        self._asking[role] = asking
+        return child
 
     async def _pause(self, until: asyncio.Event, seconds: float) -> None:
         try:
@@ -426,7 +461,7 @@ class Supervisor:
             admin_address=render_address(plan.listeners["admin_listen"]),
         )
 
-    async def _follow_certificates(self) -> None:
+    async def _follow(self) -> None:
         """Say it when certificates change; the workers read them themselves."""
         if certificates := self._plan.certificates:
             warn_of_dates(certificates)
@@ -438,21 +473,35 @@ class Supervisor:
             await follow_files(certificates, tell)
 
 
-async def start_child(role: Role) -> asyncio.subprocess.Process:
+async def ask_worker(asking: socket.socket) -> Report | None:
+    """Ask a worker who asks most; None when it has something better to do."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError):
+        while asking.recv(MAX_REPORT_BYTES):  # an answer that came too late for the question before
+            pass
+    try:
+        async with asyncio.timeout(ASK_S):
+            await loop.sock_sendall(asking, b"?")
+            return Report.from_json(await loop.sock_recv(asking, MAX_REPORT_BYTES))
+    except (OSError, TimeoutError, ValueError):
+        return None
+
+
+async def start_child(module: str, assignment: Assignment) -> asyncio.subprocess.Process:
     """Start a child: same interpreter, same package, nothing in its arguments."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
-        *FLAGS[role.module],
+        *FLAGS.get(module, ISOLATED),
         "-m",
-        role.module,
+        module,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
-        pass_fds=role.assignment.inherited_fds,
+        pass_fds=assignment.inherited_fds,
         env=child_environment(),
     )
     if child.stdin is None:
         raise RuntimeError("a child without standard input")
-    child.stdin.write(role.assignment.to_json())
+    child.stdin.write(assignment.to_json())
     child.stdin.close()
     return child
 
@@ -467,9 +516,10 @@ def run_proxy(settings: Settings, read_again: Callable[[], Settings], control: s
 
     Raises: OperatorError when a listener or a certificate can't be had
     """
-    plan = make_plan(settings)
+    plan = make_plan(settings, given=take_listeners())
     quiet.silence()
     quiet.harden()
+    speak(settings.proxy.log_format)
 
     async def supervise() -> int:
         return await Supervisor(plan, read_again).run(control)

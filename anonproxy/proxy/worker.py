@@ -5,15 +5,20 @@ import gc
 import resource
 import signal
 import socket
+from collections.abc import Callable
 from typing import Final
 
+from anonproxy.anonymize.request import RawRequest
+from anonproxy.clock import steady
 from anonproxy.model.errors import OperatorError
 from anonproxy.proxy import quiet
 from anonproxy.proxy.addon import AnonproxyAddon
-from anonproxy.proxy.channel import Sender
+from anonproxy.proxy.channel import BATCH_S, Sender
 from anonproxy.proxy.child import Assignment, begin_child
 from anonproxy.proxy.counters import Counters, Row
+from anonproxy.proxy.limits import SWEEP_S, address_key
 from anonproxy.proxy.master import LeanMaster
+from anonproxy.proxy.talkers import Talkers
 from anonproxy.proxy.tls import LOOK_S, Certificates, follow_files
 
 # How long connections without a request stay open when a worker stops: one may be on its way.
@@ -22,14 +27,22 @@ LINGER_S: Final = 1.0
 DRAIN_STEP_S: Final = 0.05
 
 
-async def serve(assignment: Assignment, row: Row, addon: AnonproxyAddon) -> None:
+async def serve(assignment: Assignment, row: Row, addon: AnonproxyAddon, talkers: Talkers) -> None:
     """Serve until SIGTERM, then finish running requests as long as the settings allow."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     master = LeanMaster(assignment.settings, addon)
     await master.start([socket.socket(fileno=fd) for fd in assignment.listen_fds])
-    serving_tls = loop.create_task(serve_tls(master, assignment))
+
+    def report_top() -> bytes:
+        return talkers.report(steady(), addon.records.count_connections(address_key)).to_json()
+
+    beside = [
+        loop.create_task(serve_tls(master, assignment)),
+        loop.create_task(forget_in_time(addon, talkers)),
+        *(loop.create_task(tell_top(socket.socket(fileno=fd), report_top)) for fd in assignment.asked_fds),
+    ]
     row["ready"] = 1
     await stopping.wait()
     row["ready"] = 0
@@ -39,7 +52,8 @@ async def serve(assignment: Assignment, row: Row, addon: AnonproxyAddon) -> None
         addon.records.unfinished or (addon.records.visitors and waited_s < LINGER_S)
     ):
         await asyncio.sleep(DRAIN_STEP_S)
-    serving_tls.cancel()
+    for task in beside:
+        task.cancel()
     addon.done()
 
 
@@ -56,12 +70,25 @@ async def serve_tls(master: LeanMaster, assignment: Assignment) -> None:
             await follow_files(certificates)
 
 
-def repair_counts(row: Row) -> None:
-    """Account for the one request that a killed predecessor may have counted but not handed over."""
-    row["sent"] = max(row["sent"], row["seen"])
-    kept = row["sent"] + row["dropped_queue_full"] + row["dropped_writer_down"] + row["dropped_internal_error"]
-    row["dropped_internal_error"] += max(0, row["requests"] - kept)
-    row["disconnected"] = row["connected"]
+def soon(send: Callable[[], None]) -> None:
+    """Hand over what has been finished meanwhile, in a moment."""
+    asyncio.get_running_loop().call_later(BATCH_S, send)
+
+
+async def forget_in_time(addon: AnonproxyAddon, talkers: Talkers) -> None:
+    """Let go of addresses as time passes, whether or not anybody asks for pages."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        addon.rate_limit.forget(steady())
+        talkers.forget(steady())
+
+
+async def tell_top(asked: socket.socket, report: Callable[[], bytes]) -> None:
+    """Tell the supervisor who asks most whenever it wants to know."""
+    asked.setblocking(False)
+    loop = asyncio.get_running_loop()
+    while await loop.sock_recv(asked, 1):
+        await loop.sock_sendall(asked, report())
 
 
 def raise_file_limit() -> None:
@@ -77,12 +104,19 @@ def main() -> None:
     raise_file_limit()
     counters = Counters(assignment.counters_fd)
     row = counters.workers[assignment.index]
-    repair_counts(row)
     channel = socket.socket(fileno=assignment.channel_fd)
-    sender = Sender(channel, assignment.index, row, lambda: bool(counters.writer["ready"]))
-    addon = AnonproxyAddon(assignment.settings, sender, row.count)
+    sender = Sender(channel, assignment.index, row, lambda: bool(counters.writer["ready"]), soon)
+    talkers = Talkers(steady())
+
+    def take(request: RawRequest) -> None:
+        sender(request)
+        if assignment.asked_fds:
+            talkers.note(request, steady())
+
+    addon = AnonproxyAddon(assignment.settings, take, row.count, own_pages=assignment.own_pages)
     gc.freeze()  # what was imported stays; the collector need not look at it again
-    asyncio.run(serve(assignment, row, addon))
+    asyncio.run(serve(assignment, row, addon, talkers))
+    sender.send()
 
 
 if __name__ == "__main__":

@@ -3,17 +3,20 @@
 import contextlib
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Final, Protocol
 
 from anonproxy.anonymize.request import RawRequest
-from anonproxy.ingest.recorder import PENDING, WRITTEN, Recorder
+from anonproxy.ingest.recorder import WRITTEN, Recorder
 from anonproxy.model.errors import OperatorError
+from anonproxy.model.settings import Settings
 from anonproxy.proxy.channel import Receiver
 from anonproxy.proxy.child import EXIT_OPERATOR, begin_child
 from anonproxy.proxy.counters import NAMES, Counters, Row
+from anonproxy.proxy.say import Say, say
+from anonproxy.store.layout import SUFFIX
 
 TICK_S: Final = 0.25
 # Sealing is due once an hour, settling and purging once a day: a few looks an hour are enough.
@@ -74,33 +77,55 @@ class Publisher:
     def __init__(self, recorder: RequestRecorder, counters: Counters) -> None:
         self._recorder = recorder
         self._row = counters.writer
-        repair_counts(self._row, sum(row["seen"] for row in counters.workers))
+        repair_counts(counters)
         self._before = {name: self._row[name] for name in NAMES}
 
     def __call__(self) -> None:
         for name, number in self._recorder.counts.items():
-            if name == PENDING:
-                self._row[PENDING] = number
-            elif (cell := name if name in NAMES else f"dropped_{name}") in NAMES:
+            if (cell := name if name in NAMES else f"dropped_{name}") in NAMES:
                 self._row[cell] = self._before[cell] + number
 
 
-def repair_counts(row: Row, seen: int) -> None:
+class SegmentNote:
+    """Says, in memory that outlives the writer, which segment is being written and how many rows are on disk then.
+
+    So the rows of the last segment of a writer that is killed count once, whether or not it got its name.
+    """
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    @contextlib.contextmanager
+    def __call__(self, name: str, rows: int) -> Iterator[None]:
+        self._row["segment"] = 0
+        self._row["written_then"] = self._row[WRITTEN] + rows
+        self._row["segment"] = int.from_bytes(bytes.fromhex(name), signed=True)
+        yield
+        self._row[WRITTEN] = self._row["written_then"]
+
+
+def repair_written(row: Row, root: Path) -> None:
+    """Count the rows of a segment that a killed writer had just named."""
+    name = row["segment"].to_bytes(8, signed=True).hex()
+    if row["segment"] and any(root.glob(f"hot/*/*/*/{name}{SUFFIX}")):
+        row[WRITTEN] = row["written_then"]
+
+
+def repair_counts(counters: Counters) -> None:
     """Count the rows that a killed writer had in memory as dropped."""
-    row[PENDING] = 0
-    known = row[WRITTEN] + sum(row[name] for name in NAMES if name.startswith("dropped_"))
-    row["dropped_writer_down"] += max(0, seen - known)
+    counters.writer["dropped_writer_down"] += max(0, counters.pending())
 
 
 def record_all(receiver: Receiver, record: Callable[[RawRequest], None]) -> None:
     """Record what comes until nobody can send any more, or the supervisor wants another writer."""
     with contextlib.suppress(EOFError):
         while True:
-            record(receiver.receive())
+            for request in receiver.receive():
+                record(request)
 
 
-def main() -> None:
-    """Run as a child of the supervisor.
+def run_writer(take_all: Callable[[Receiver, Recorder, Settings], None]) -> None:
+    """Run as a child of the supervisor that takes what comes, each kind of writer in its own way.
 
     It ends when its channel does, and not by SIGTERM, which reaches a whole service at once: the workers may still be
     finishing requests that want to be recorded.
@@ -110,16 +135,22 @@ def main() -> None:
     counters = Counters(assignment.counters_fd)
     channel = socket.socket(fileno=assignment.channel_fd)
     try:
-        recorder = Recorder(assignment.settings)
+        recorder = Recorder(assignment.settings, announce=SegmentNote(counters.writer))
     except OperatorError as error:
-        print(f"anonproxy: {error}", file=sys.stderr)  # noqa: T201 - it speaks of the configuration, never of traffic
+        say(Say.UNUSABLE, problem=str(error))  # of the configuration, never of traffic
         raise SystemExit(EXIT_OPERATOR) from None
+    repair_written(counters.writer, Path(assignment.settings.store.folder))
     recording = Recording(recorder, Publisher(recorder, counters))
     recording.start()
     counters.writer["ready"] = 1
-    record_all(Receiver(channel, counters), recording.record)
+    take_all(Receiver(channel, counters), recorder, assignment.settings)
     counters.writer["ready"] = 0
     recording.close()
+
+
+def main() -> None:
+    """Take requests."""
+    run_writer(lambda receiver, recorder, _settings: record_all(receiver, recorder.record))
 
 
 if __name__ == "__main__":

@@ -82,6 +82,13 @@ REFUSED = {
     "a household": (MINIMAL + "[privacy]\nipv6_prefix = 48\n", "privacy.ipv6_prefix (line 11)"),
     "a reserved class": (MINIMAL + '[network_classes]\nremote = ["192.0.2.0/24"]\n', "network_classes"),
     "a route with a query": (MINIMAL + '[[sites.routes]]\npath = "/a?b"\n', "sites[0].routes[0].path (line 11)"),
+    "log lines in clear": (
+        MINIMAL + '[collect]\nlisten = ["udp:192.0.2.1:514"]\n',
+        "collect (line 10): listens beyond",
+    ),
+    "a log socket without a path": (MINIMAL + '[collect]\nlisten = ["unix:socket"]\n', "collect.listen[0] (line 11)"),
+    "lines of no site": (MINIMAL + '[collect]\nsite = "other"\n', "collect (line 10): site is none of the sites"),
+    "a status page over TLS": (MINIMAL + '[collect]\nstatus_page = "https://a/"\n', "collect.status_page (line 11)"),
     "not TOML": (MINIMAL + "[[[\n", "TOML (line 10): not valid TOML"),
 }
 
@@ -111,3 +118,14 @@ def test_locates_fields_in_nested_arrays() -> None:
     lines = locate_fields('[[sites]]\nname = "a"\n[[sites]]\n[[sites.routes]]\npath = 1\n[[sites.routes]]\npath = 2\n')
     assert lines["sites", 1, "routes", 1, "path"] == 7
     assert lines["sites", 0, "name"] == 2
+
+
+@pytest.mark.parametrize(
+    "places", ['"udp:127.0.0.1:514"', '"tcp:[::1]:514"', '"udp:localhost:514"', '"unix:/run/a.sock", "tcp:127.9.9.9:1"']
+)
+def test_log_lines_stay_on_this_machine(places: str) -> None:
+    """Loopback needs no word; another address does, and then it is taken."""
+    assert parse(f"{MINIMAL}[collect]\nlisten = [{places}]\n").collect.listen
+    text = f'{MINIMAL}[collect]\nlisten = ["udp:192.0.2.1:514", {places}]\nallow_remote = '
+    assert parse(f"{text}true\n").collect.listen
+    assert mistakes(f"{text}false\n")

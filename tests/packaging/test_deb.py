@@ -31,9 +31,10 @@ def test_scripts_can_be_read(name: str, shell: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_unit_starts_what_the_package_installs() -> None:
-    """The unit starts the program, with the configuration, under the names that the package gives them."""
+@pytest.mark.parametrize("name", ["anonproxy.service", "anonproxy-collect.service"])
+def test_unit_starts_what_the_package_installs(name: str) -> None:
+    """Each unit starts the program, with the configuration, under the names that the package gives them."""
     installed = {one["dst"] for one in PACKAGE["contents"]}
-    unit = (ROOT / "config" / "systemd" / "anonproxy.service").read_text()
+    unit = (ROOT / "config" / "systemd" / name).read_text()
     [started] = [line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart=")]
     assert {word for word in started.split() if word.startswith("/")} <= installed

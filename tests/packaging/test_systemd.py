@@ -7,6 +7,8 @@ from typing import Final
 
 import pytest
 
+from anonproxy.proxy.listeners import parse_listen
+
 FOLDER: Final = Path(__file__).parents[2] / "config" / "systemd"
 UNITS: Final = sorted(path.name for path in FOLDER.glob("*.service"))
 # systemd's own scale: 0 is a service that can do nothing, 10 one that can do everything.
@@ -34,6 +36,16 @@ def test_units_are_understood(name: str, tmp_path: Path) -> None:
     assert analyze("verify", "--man=no", str(unit)) == ""
 
 
+def test_socket_opens_ports_as_the_settings_name_them(tmp_path: Path) -> None:
+    """systemd understands the socket unit, and its addresses are what proxy.listen and proxy.tls_listen would be."""
+    for name in ("anonproxy.socket", "anonproxy.service"):
+        text = (FOLDER / name).read_text().replace("/usr/bin/anonproxy", "/bin/true")
+        (tmp_path / name).write_text(text)
+    assert analyze("verify", "--man=no", str(tmp_path / "anonproxy.socket")) == ""
+    addresses = re.findall(r"^ListenStream=(.+)$", (FOLDER / "anonproxy.socket").read_text(), re.MULTILINE)
+    assert [parse_listen(address)[1] for address in addresses] == [("::", 80), ("::", 443)]
+
+
 @pytest.mark.parametrize("name", UNITS)
 def test_units_leave_little_exposed(name: str) -> None:
     """The exposure that systemd computes stays low."""
@@ -59,6 +71,15 @@ def test_memory_reaches_no_disk(name: str) -> None:
 def test_tls_listener_may_make_its_callbacks() -> None:
     """The proxy's unit doesn't forbid writable, executable memory: its TLS listener would end."""
     assert "MemoryDenyWriteExecute" not in read_directives("anonproxy.service")
+
+
+def test_collector_is_found_by_other_users_servers() -> None:
+    """The collector's socket stands in a folder that others may enter; one store is never written by two services."""
+    directives = read_directives("anonproxy-collect.service")
+    assert (directives["RuntimeDirectory"], directives["RuntimeDirectoryMode"]) == ("anonproxy", "0755")
+    assert "AF_UNIX" in directives["RestrictAddressFamilies"].split()
+    assert directives["MemoryDenyWriteExecute"] == "yes", "no TLS listener here"
+    assert directives["Conflicts"] == "anonproxy.service"
 
 
 def test_user_and_folders_are_understood(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from anonproxy.proxy.counters import Counters
 def counters() -> Iterator[Counters]:
     """Give the counters of a writer and two workers that have seen some work."""
     made = Counters.create(workers=2)
-    made.writer["written"], made.writer["pending"], made.writer["dropped_bad_address"] = 5, 2, 1
+    made.writer["written"], made.writer["dropped_bad_address"] = 5, 1
     for row, requests in zip(made.workers, (6, 4), strict=True):
         row["requests"], row["sent"], row["seen"], row["connected"] = requests, requests - 1, requests - 1, 3
+    made.workers[1]["begun"], made.workers[1]["lost"] = 5, 1
     made.workers[0]["dropped_queue_full"] = made.workers[1]["dropped_writer_down"] = 1
     yield made
     os.close(made.fd)

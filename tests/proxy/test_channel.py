@@ -1,6 +1,7 @@
 """From the workers to the writer, and nothing lost without being counted."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,13 @@ from anonproxy.proxy.channel import (
     MAX_MESSAGE_BYTES,
     Receiver,
     Sender,
-    decode_request,
+    decode_message,
+    encode_message,
     encode_request,
     open_channel,
 )
 from anonproxy.proxy.counters import Counters
+from tests.proxy.conftest import wait_until
 
 # Every text that decoding bytes with surrogateescape can give.
 RAW_TEXTS = st.binary().map(lambda raw: raw.decode("utf-8", "surrogateescape"))
@@ -44,8 +47,9 @@ def fields(request: RawRequest) -> list[object]:
 @given(REQUESTS)
 def test_request_arrives_as_it_was_sent(request: RawRequest) -> None:
     """Encoding and decoding give the same request, whatever bytes it holds."""
-    worker, number, decoded = decode_request(encode_request(3, 7, request))
-    assert (worker, number, fields(decoded)) == (3, 7, fields(request))
+    message = encode_message(3, 7, [encode_request(request), encode_request(request)])
+    worker, number, decoded = decode_message(message)
+    assert (worker, number, list(map(fields, decoded))) == (3, 7, [fields(request)] * 2)
 
 
 def test_overlong_fields_are_cut_and_messages_bounded() -> None:
@@ -54,9 +58,9 @@ def test_overlong_fields_are_cut_and_messages_bounded() -> None:
     request = RawRequest(time_s=1.0, raw_client=raw)
     for name in LIMITS:
         setattr(request, name, raw)
-    message = encode_request(0, 1, request)
+    message = encode_message(0, 1, [encode_request(request)])
     assert len(message) <= MAX_MESSAGE_BYTES
-    decoded = decode_request(message)[2]
+    [decoded] = decode_message(message)[2]
     assert {name: len(getattr(decoded, name)) for name in LIMITS} == LIMITS
 
 
@@ -67,8 +71,20 @@ class Line:
         self.counters = Counters.create(workers=2)
         self.sending, self.receiving = open_channel()
         self.counters.writer["ready"] = 1
-        self.sender = Sender(self.sending, 1, self.counters.workers[1], lambda: bool(self.counters.writer["ready"]))
+        self.soon: list[Callable[[], None]] = []
+        row = self.counters.workers[1]
+        self._sender = Sender(self.sending, 1, row, lambda: bool(self.counters.writer["ready"]), self.soon.append)
         self.receiver = Receiver(self.receiving, self.counters)
+
+    def finish(self, target: str) -> None:
+        """Count a request, and have it sent soon, as a worker does."""
+        self.counters.workers[1].count("requests")
+        self._sender(request_for(target))
+
+    def sender(self, request: RawRequest) -> None:
+        """Count a request and send it at once."""
+        self.finish(request.raw_target)
+        self.soon.pop()()
 
 
 @pytest.fixture
@@ -78,6 +94,11 @@ def line() -> Iterator[Line]:
     yield opened
     opened.sending.close()
     opened.receiving.close()
+
+
+def targets(receiver: Receiver) -> list[str]:
+    """Return what the requests of the next message asked for."""
+    return [request.raw_target for request in receiver.receive()]
 
 
 def request_for(target: str) -> RawRequest:
@@ -90,7 +111,7 @@ def test_requests_arrive_in_order(line: Line) -> None:
     for number in range(3):
         line.sender(request_for(f"/{number}"))
     assert line.counters.queued() == 3
-    assert [line.receiver.receive().raw_target for _ in range(3)] == ["/0", "/1", "/2"]
+    assert [targets(line.receiver) for _ in range(3)] == [["/0"], ["/1"], ["/2"]]
     assert line.counters.queued() == 0
     assert line.counters.workers[1]["sent"] == 3
 
@@ -109,7 +130,7 @@ def test_full_queue_drops_and_counts(line: Line, is_writer_up: int, reason: str)
     while row["seen"] < row["sent"]:
         line.receiver.receive()
     line.sender(request_for("/again"))
-    assert line.receiver.receive().raw_target == "/again"
+    assert targets(line.receiver) == ["/again"]
 
 
 def test_what_a_killed_writer_took_with_it_is_counted(line: Line) -> None:
@@ -117,7 +138,7 @@ def test_what_a_killed_writer_took_with_it_is_counted(line: Line) -> None:
     for number in range(3):
         line.sender(request_for(f"/{number}"))
     line.receiving.recv(MAX_MESSAGE_BYTES)  # a writer that is killed here has told nobody
-    assert line.receiver.receive().raw_target == "/1"
+    assert targets(line.receiver) == ["/1"]
     assert line.counters.writer["dropped_writer_down"] == 1
     assert line.counters.queued() == 1
 
@@ -126,7 +147,7 @@ def test_closed_other_end_is_noticed(line: Line) -> None:
     """A writer to whom nobody can send any more gets what was sent, and then knows it."""
     line.sender(request_for("/last"))
     line.sending.close()
-    assert line.receiver.receive().raw_target == "/last"
+    assert targets(line.receiver) == ["/last"]
     with pytest.raises(EOFError):
         line.receiver.receive()
 
@@ -136,3 +157,60 @@ def test_sender_without_receiver_counts(line: Line) -> None:
     line.receiving.close()
     line.sender(request_for("/"))
     assert line.counters.workers[1]["dropped_writer_down"] == 1
+
+
+def test_message_that_never_came_is_written_off(line: Line) -> None:
+    """What a worker was about to send when it was killed is counted as dropped once nothing comes for a while."""
+    line.sender(request_for("/0"))
+    for name in ("requests", "sent"):
+        line.counters.workers[1].count(name)  # killed here, before it could send
+    assert targets(line.receiver) == ["/0"]
+
+    def send_again() -> None:
+        wait_until(lambda: line.counters.queued() == 0)
+        line.sender(request_for("/2"))
+
+    later = threading.Thread(target=send_again)
+    later.start()
+    assert targets(line.receiver) == ["/2"]
+    later.join()
+    assert line.counters.writer["dropped_writer_down"] == 1
+    assert line.counters.workers[1]["seen"] == line.counters.workers[1]["sent"] == 3
+
+
+def test_message_that_was_written_off_is_left_out(line: Line) -> None:
+    """Should it come after all, it isn't recorded: it has been counted already."""
+    row = line.counters.workers[1]
+    row["seen"] = 1
+    line.counters.writer["dropped_writer_down"] = 1
+    for number in range(2):
+        line.sender(request_for(f"/{number}"))
+    assert targets(line.receiver) == ["/1"]
+    assert (row["seen"], line.counters.writer["dropped_writer_down"]) == (2, 1)
+
+
+def test_requests_wait_for_each_other(line: Line) -> None:
+    """What is finished within a moment, or until it is a lot, is one message; none is sent twice or forgotten."""
+    for number in range(3):
+        line.finish(f"/{number}")
+    assert (len(line.soon), line.counters.queued(), line.counters.workers[1]["sent"]) == (1, 3, 0)
+    line.soon.pop()()
+    assert (targets(line.receiver), line.counters.queued()) == (["/0", "/1", "/2"], 0)
+    for number in range(40):
+        line.finish(f"/{number}".ljust(4000, "x"))
+    while line.soon:
+        line.soon.pop()()
+    assert line.counters.queued() == 40
+    received = [targets(line.receiver) for _ in range(3)]
+    assert [int(target.strip("/x")) for message in received for target in message] == list(range(40))
+    assert line.counters.queued() == 0
+
+
+def test_batch_that_cant_be_sent_is_counted_whole(line: Line) -> None:
+    """When the other end is gone, every request of the batch is dropped and counted."""
+    line.receiving.close()
+    for number in range(3):
+        line.finish(f"/{number}")
+    line.soon.pop()()
+    assert (line.counters.workers[1]["sent"], line.counters.dropped()["writer_down"]) == (0, 3)
+    assert line.counters.queued() == 0

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from anonproxy.proxy.counters import NAMES, Counters
+from anonproxy.proxy.counters import NAMES, Counters, settle_counts
 
 COUNT_IN_CHILD = """
 import sys
@@ -32,4 +32,14 @@ def test_names_are_closed() -> None:
     with pytest.raises(KeyError):
         counters.writer.count("/secret")
     assert len(set(NAMES)) == len(NAMES)
+    os.close(counters.fd)
+
+
+def test_requests_that_nobody_will_write_are_dropped() -> None:
+    """Once all processes have ended, each request was written or dropped."""
+    counters = Counters.create(workers=2)
+    counters.workers[0]["requests"], counters.workers[1]["requests"], counters.writer["written"] = 7, 5, 9
+    counters.workers[1]["dropped_queue_full"] = 1
+    settle_counts(counters)
+    assert counters.dropped() | {"queue_full": 1, "writer_down": 2} == counters.dropped()
     os.close(counters.fd)

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from anonproxy.proxy.limits import MAX_ADDRESSES, RateLimit, address_key
 from tests.proxy.conftest import (
     HOST,
     Http2Visitor,
@@ -172,3 +175,92 @@ def test_one_address_may_have_so_many_connections(nginx: int) -> None:
         assert serving.get("/empty")[0] == 204
         for connection in held:
             connection.close()
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "at_s", "admitted"),
+    [
+        (2, 3, (0, 0, 0, 0, 0), (1, 1, 1, 0, 0)),
+        (2, 3, (0, 0, 0, 0.4, 0.5, 0.6, 1.0), (1, 1, 1, 0, 1, 0, 1)),
+        (2, 3, (0, 0, 0, 0, 9, 9, 9, 9), (1, 1, 1, 0, 1, 1, 1, 0)),
+        (0.1, 1, (0, 5, 9.9, 10.1, 15), (1, 0, 0, 1, 0)),
+        (10, 1, (0, 0.1, 0.2, 0.25, 0.3), (1, 1, 1, 0, 1)),
+    ],
+    ids=["burst", "refill", "rest", "slow", "even"],
+)
+def test_bucket_gives_a_burst_and_then_the_rate(
+    rate: float, burst: int, at_s: tuple[float, ...], admitted: tuple[int, ...]
+) -> None:
+    """A burst passes at once, then so many a second; what is refused costs nothing; nobody pays for another."""
+    limit = RateLimit(rate, burst)
+    assert tuple(int(limit.admit(b"a", 1e6 + moment)) for moment in at_s) == admitted
+    assert limit.admit(b"b", 1e6)
+
+
+@given(st.floats(0.1, 1000), st.integers(1, 200), st.lists(st.floats(0, 5), max_size=200))
+def test_no_address_gets_more_than_its_rate(rate: float, burst: int, gaps_s: list[float]) -> None:
+    """Whenever somebody asks: in any span no more than the burst, and the rate times the span, is admitted."""
+    limit, now_s, admitted = RateLimit(rate, burst), 1e6, list[float]()
+    for gap_s in gaps_s:
+        now_s += gap_s
+        if limit.admit(b"a", now_s):
+            admitted.append(now_s)
+    for index, end_s in enumerate(admitted):
+        assert index + 1 <= burst + rate * (end_s - admitted[0]) + 1
+
+
+def test_addresses_are_forgotten() -> None:
+    """Who may ask as often as anybody isn't remembered, and never more than so many are."""
+    limit = RateLimit(1, 5)
+    for number in range(MAX_ADDRESSES + 100):
+        limit.admit(number.to_bytes(4), 1e6)
+    assert len(limit) == MAX_ADDRESSES
+    limit.forget(1e6 + 0.5)
+    assert len(limit) == MAX_ADDRESSES
+    limit.forget(1e6 + 1.1)
+    assert len(limit) == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("203.0.113.7", "203.0.113.8", False),
+        ("203.0.113.7", "::ffff:203.0.113.7", True),
+        ("2001:db8::1", "2001:db8::2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+    ],
+)
+def test_limits_hold_for_an_address_or_a_household(one: str, other: str, is_same: bool) -> None:
+    """IPv4 counts by address, IPv6 by /64, however an address is written."""
+    assert (address_key(one) == address_key(other)) == is_same
+
+
+def test_too_many_requests_get_429_and_are_recorded(nginx: int) -> None:
+    """Beyond the limit comes a neutral 429 with Retry-After, which is a record like any; others are served."""
+    settings = make_settings(nginx, max_requests_per_s=0.1, max_requests_burst=2, trusted_proxies=["127.0.0.0/8"])
+    with Serving(settings) as serving:
+        by = [serving.get("/empty?q=secret", "X-Forwarded-For: 203.0.113.7") for _ in range(4)]
+        assert [status for status, _, _ in by] == [204, 204, 429, 429]
+        assert b"Retry-After: 10\r\n" in by[2][1]
+        assert not any(word in by[2][2] for word in (b"secret", b"203.0.113.7"))
+        assert serving.get("/empty", "X-Forwarded-For: 203.0.113.8")[0] == 204
+        assert [serving.get("/empty")[0] for _ in range(3)] == [204] * 3, "the proxy in front asks for itself"
+        assert serving.get("/empty", "X-Forwarded-For: unknown")[0] == 204, "whoever it is, nobody is guessed"
+        assert [request.status for request in serving.recorded(9)] == [204, 204, 429, 429, *[204] * 5]
+        assert serving.counts["limited"] == 2
+        assert serving.counts["begun"] == 9
+        assert serving.counts["faults"] == 0
+
+
+def test_http2_gets_429_and_goes_on(nginx: int, tmp_path: Path) -> None:
+    """Over HTTP/2 only the one request is refused, and its body isn't waited for."""
+    settings = make_settings(
+        nginx, max_requests_per_s=2, max_requests_burst=1,
+        tls_listen="127.0.0.1:443", certificates=[write_certificate(tmp_path, HOST)],
+    )  # fmt: skip
+    with Serving(settings) as serving, Http2Visitor(serving.connect_tls("h2")) as visitor:
+        assert visitor.get("/empty")[0] == 204
+        assert visitor.get("/empty")[0] == 429
+        assert visitor.heads[3][b"retry-after"] == b"1"
+        wait_until(lambda: visitor.get("/empty")[0] == 204)
+        assert serving.counts["faults"] == 0

@@ -38,16 +38,16 @@ def run(code: str) -> tuple[int, str]:
             "logging.getLogger('x').error('hunter2', extra={'client': ('203.0.113.7', 1)})",
             "suppressed x:5 message",
         ),
-        ("def f():\n raise ValueError('hunter2')\nf()", "anonproxy: suppressed main ValueError@f\n"),
+        ("def f():\n raise ValueError('hunter2')\nf()", "anonproxy suppressed main ValueError@f\n"),
         (
             "import threading\n"
             "def f():\n raise ValueError('hunter2')\n"
             "t = threading.Thread(target=f, name='203.0.113.7'); t.start(); t.join()",
-            "anonproxy: suppressed thread ValueError@f\n",
+            "anonproxy suppressed thread ValueError@f\n",
         ),
         (
             "class A:\n def __del__(self):\n  raise ValueError('hunter2')\nA()",
-            "anonproxy: suppressed finalizer ValueError@__del__\n",
+            "anonproxy suppressed finalizer ValueError@__del__\n",
         ),
         ("import warnings; warnings.warn('hunter2')", ""),
         (

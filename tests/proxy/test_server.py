@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -21,7 +22,8 @@ from anonproxy.audit.ledger import read_ledger
 from anonproxy.audit.marks import Mark
 from anonproxy.audit.search import search
 from anonproxy.model.errors import OperatorError
-from anonproxy.proxy.server import bind_listener, child_environment, verify_no_loop
+from anonproxy.proxy.listeners import bind_listener
+from anonproxy.proxy.server import child_environment, verify_no_loop
 from tests.proxy.conftest import (
     HOST,
     PAGE,
@@ -188,6 +190,7 @@ def test_pages_are_served_and_rows_written_whatever_dies(start: Callable[..., Ru
         connection.sendall(f"GET /empty HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
         assert read_head(connection).startswith(b"HTTP/1.1 204")
     asked += len(held)
+    wait_until(lambda: running.adds_up(asked))  # what a worker had no time to hand over would be dropped
     victim, survivor = running.children("anonproxy.proxy.worker")
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: has_ended(victim) and running.metric("workers") == 2)
@@ -427,3 +430,71 @@ def test_reload_is_whole_and_drops_nothing(start: Callable[..., Running], nginx:
 
 # Looked for inside the pages of Parquet, too, where the bytes of a file are compressed.
 SECRETS = (Mark("secret", "hunter2"), Mark("address", "203.0.113.7"))
+
+
+@pytest.mark.slow
+def test_own_pages_and_json_logs_come_with_a_reload(start: Callable[..., Running], tmp_path: Path) -> None:
+    """A folder with a mistake is refused whole; a good one is shown after a reload, and the log is JSON from then."""
+    running = start(free_port())
+    running.wait_ready()
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    text = running.config.read_text()
+    running.config.write_text(text.replace("[proxy]", f'[proxy]\nerror_pages = "{folder}"\nlog_format = "json"'))
+    (folder / "misspelt.html").write_text("mine")
+    status, said = reload(running)
+    assert (status, "misspelt.html is never shown" in said) == (1, True)
+    assert b"does not answer" in running.get("/")[1]
+    (folder / "misspelt.html").rename(folder / "502.html")
+    assert reload(running)[0] == 0
+    wait_until(lambda: running.get("/")[1] == b"mine")
+    [worker, *_] = running.children("anonproxy.proxy.worker")
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: worker not in running.children("anonproxy.proxy.worker") and running.metric("workers") == 1)
+    (folder / "502.html").unlink()
+    assert running.get("/") == (502, b"mine"), "what was read at the reload is shown, whatever starts anew"
+    assert running.stop() == 0
+    lines = running.said.read_text().splitlines()
+    spoken = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [line["event"] for line in spoken] == ["reloaded", "worker_ended", "stopping", "stopped"]
+    assert spoken[1]["status"] == -9
+    assert all(line.startswith("anonproxy ") for line in lines[: -len(spoken)])
+
+
+# What systemd does: opens sockets, and starts the program with them from the third file on, under the same process id.
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, "-m", "anonproxy", "run", "--config", sys.argv[2]])
+"""
+
+
+@pytest.mark.slow
+def test_socket_of_systemd_is_served_and_outlives_the_service(nginx: int, tmp_path: Path) -> None:
+    """Visitors who come before the service, or between two of them, wait and are served; a stray socket is refused."""
+    config = tmp_path / "anonproxy.toml"
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as stray:
+        text = CONFIG.format(
+            store=tmp_path / "store", port=listener.getsockname()[1], admin=free_port(), host=HOST, upstream=nginx,
+            workers=2, drain_s=10, tls="",
+        )  # fmt: skip
+        config.write_text(text)
+
+        def activate(opened: socket.socket) -> "subprocess.Popen[bytes]":
+            arguments = [sys.executable, "-c", ACTIVATE, str(opened.fileno()), str(config)]
+            return subprocess.Popen(arguments, pass_fds=(opened.fileno(),), stderr=subprocess.PIPE)
+
+        for _ in range(2):
+            with socket.create_connection(listener.getsockname()) as early:
+                early.sendall(f"GET /empty HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+                early.settimeout(PATIENCE_S)
+                with activate(listener) as process:
+                    assert split_response(read_all(early))[0] == 204
+                    process.terminate()
+                    assert process.wait(PATIENCE_S) == 0
+        config.write_text(text.replace(f":{listener.getsockname()[1]}", ":0"))
+        with activate(stray) as process:
+            assert process.stderr
+            assert b"systemd listens on 127.0.0.1:" in process.stderr.read()
+            assert process.wait(PATIENCE_S) == 2

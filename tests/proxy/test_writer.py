@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from anonproxy.anonymize.request import RawRequest
-from anonproxy.proxy import worker, writer
+from anonproxy.proxy import writer
 from anonproxy.proxy.channel import Receiver, Sender, open_channel
-from anonproxy.proxy.counters import Counters
+from anonproxy.proxy.counters import Counters, repair_counts
 from tests.proxy.conftest import wait_until
 
 
@@ -49,21 +50,45 @@ class CountingRecorder:
 def test_rows_of_a_killed_writer_are_counted_as_dropped(counters: Counters) -> None:
     """What a writer had taken but neither written nor dropped when it was killed is lost, and says so."""
     row = counters.writer
-    row["written"], row["pending"], row["dropped_bad_address"], row["dropped_writer_down"] = 10, 4, 2, 1
-    writer.repair_counts(row, seen=18)
-    assert (row["pending"], row["dropped_writer_down"]) == (0, 6)
-    assert row["written"] + row["dropped_bad_address"] + row["dropped_writer_down"] == 18
+    counters.workers[0]["seen"] = 18
+    row["written"], row["dropped_bad_address"], row["dropped_writer_down"] = 10, 2, 1
+    assert counters.pending() == 5
+    writer.repair_counts(counters)
+    assert (row["dropped_writer_down"], counters.pending()) == (6, 0)
 
 
-def test_request_of_a_killed_worker_is_counted_as_dropped(counters: Counters) -> None:
-    """A request that was counted but not handed over is dropped; one that was handed over isn't."""
+def test_requests_of_a_killed_worker_are_accounted_for(counters: Counters) -> None:
+    """What it was serving is lost, what it had counted but not handed over is dropped; twice is as good as once."""
     row = counters.workers[0]
-    row["requests"], row["sent"], row["seen"], row["dropped_queue_full"] = 10, 7, 8, 1
+    row["begun"], row["requests"], row["sent"], row["dropped_queue_full"] = 14, 10, 8, 1
     row["connected"], row["disconnected"] = 5, 3
-    worker.repair_counts(row)
-    assert (row["sent"], row["dropped_internal_error"], row["disconnected"]) == (8, 1, 5)
-    worker.repair_counts(row)
-    assert row["dropped_internal_error"] == 1
+    for _ in range(2):
+        repair_counts(row)
+        assert (row["lost"], row["dropped_writer_down"], row["disconnected"]) == (4, 1, 5)
+        assert counters.running() == 0
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["after", "before"])
+def test_last_segment_of_a_killed_writer_counts_once(counters: Counters, tmp_path: Path, is_named: bool) -> None:
+    """Killed before or after a segment got its name: its rows are written or dropped, and counted as what they are."""
+    row, name = counters.writer, "fedcba9876543210"
+    row["written"], counters.workers[0]["seen"] = 100, 112
+    folder = tmp_path / "hot" / "site=www" / "date=2026-11-01" / "04.open"
+    folder.mkdir(parents=True)
+    note = writer.SegmentNote(row)
+    with note("0123456789abcdef", 5):
+        (folder / "0123456789abcdef.parquet").touch()
+    with pytest.raises(OSError, match="full"), note("1111111111111111", 9):
+        raise OSError("full")
+    assert row["written"] == 105
+    killed = note(name, 7)
+    killed.__enter__()
+    if is_named:
+        (folder / f"{name}.parquet").touch()
+    for _ in range(2):
+        writer.repair_written(row, tmp_path)
+        writer.repair_counts(counters)
+        assert (row["written"], row["dropped_writer_down"]) == ((112, 0) if is_named else (105, 7))
 
 
 def test_counts_continue_over_a_restart(counters: Counters) -> None:
@@ -73,7 +98,7 @@ def test_counts_continue_over_a_restart(counters: Counters) -> None:
     for _ in range(2):
         publish()
     row = counters.writer
-    assert (row["written"], row["pending"], row["dropped_bad_address"], row["flush_failed"]) == (104, 3, 2, 1)
+    assert (row["written"], row["dropped_bad_address"], row["flush_failed"]) == (104, 2, 1)
 
 
 def test_clocks_stop_before_the_recorder_closes() -> None:
@@ -92,6 +117,7 @@ def test_stopping_writer_takes_what_is_still_there(counters: Counters) -> None:
     sending, receiving = open_channel()
     sender = Sender(sending, 0, counters.workers[0], lambda: True)
     for number in range(50):
+        counters.workers[0].count("requests")
         sender(RawRequest(time_s=1.0, raw_client="203.0.113.7", raw_target=f"/{number}"))
     sending.close()
     recorder = CountingRecorder()

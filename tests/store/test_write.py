@@ -5,6 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from anonproxy.model.hit import Dropped
@@ -190,3 +191,81 @@ def test_rows_may_come_while_others_are_written(tmp_path: Path) -> None:
     seal(tmp_path, MIDNIGHT + DAY_S, Notes())
     stored = [row for path in sorted(tmp_path.glob("hot/*/*/*.parquet")) for row in read_rows(path, "hot").to_pylist()]
     assert sorted(row["visit"] for row in stored) == sorted(row["visit"] for row in build_table(hits).to_pylist())
+
+
+OUTSIDE_VALUES: dict[str, Any] = {
+    "time": MIDNIGHT + 1,
+    "site": "other",
+    "method": "BREW",
+    "route": "/jane",
+    "kind": "secret",
+    "status": 299,
+    "size_bytes": 257,
+    "duration_ms": 11,
+    "elapsed_s": 7,
+    "network": "198.51.100.7/32",
+    "network_class": "jane",
+    "country": "XX",
+    "referrer": "jane.example",
+    "channel": "rumour",
+    "campaign": "jane",
+    "browser": "Chrome 147",
+    "os": "Windows 11",
+    "device": "toaster",
+    "bot": "jane",
+    "language": "xx",
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE_VALUES)
+def test_the_gate_for_tables_is_the_gate_for_rows(tmp_path: Path, name: str) -> None:
+    """A row with a value outside the closed world of any column is left out of a table, and the others are taken."""
+    wrong = hit()._replace(**{name: OUTSIDE_VALUES[name]})
+    writer = SegmentWriter(tmp_path, vocabulary())
+    assert writer.add(wrong) == OUTSIDE
+    dropped = writer.add_table(build_table([hit(), wrong, hit(visit=None, step=None, elapsed_s=None)]))
+    assert (dropped, writer.pending) == ({DropReason.OUTSIDE_VOCABULARY: 1}, 2)
+
+
+def test_a_table_that_is_none_of_ours_is_refused_whole(tmp_path: Path) -> None:
+    """Another column, a missing one, or a text that isn't UTF-8: nothing of it is taken."""
+    good = build_table([hit()])
+    broken = pa.array([b"\xff"], pa.binary()).cast(pa.string(), safe=False)
+    place = good.column_names.index("route")
+    for table in (
+        good.append_column("raw", pa.array(["x"])),
+        good.drop_columns(["route"]),
+        good.set_column(place, good.schema.field("route"), pa.chunked_array([broken])),
+    ):
+        writer = SegmentWriter(tmp_path, vocabulary())
+        assert (writer.add_table(table), writer.pending) == ({DropReason.OUTSIDE_VOCABULARY: 1}, 0)
+
+
+def test_rows_and_tables_give_the_same_bytes(tmp_path: Path) -> None:
+    """However rows come in, one by one, in a table or both, the segments are the same, and what is refused waits."""
+    hits = [*random_hits(Random(5), 200, hours=3), *(each._replace(site="kids") for each in random_hits(Random(6), 50))]
+    stored = []
+    for rows_first in (0, 120, len(hits)):
+        root = tmp_path / str(rows_first)
+        writer = SegmentWriter(root, vocabulary("www", "kids"))
+        for each in hits[:rows_first]:
+            assert writer.add(each) is None
+        if hits[rows_first:]:
+            assert writer.add_table(build_table(hits[rows_first:])) == {}
+        assert (writer.flush(), writer.pending) == (0, len(hits))  # there is no folder yet
+        root.mkdir()
+        assert writer.flush() == len(hits)
+        stored.append({str(path.parent.relative_to(root)): path.read_bytes() for path in root.glob("hot/*/*/*/*")})
+    assert stored[0] == stored[1] == stored[2]
+
+
+def test_tables_are_bounded_and_late_like_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rows of a table are taken as there is room for; those of a settled day are late."""
+    monkeypatch.setattr(module, "MAX_PENDING", 3)
+    writer = SegmentWriter(tmp_path, vocabulary())
+    assert writer.add_table(build_table([hit(), hit(), hit(HOUR_S), hit(HOUR_S)])) == {DropReason.DISK: 1}
+    assert writer.flush() == 3
+    settle(tmp_path, MIDNIGHT + 2 * DAY_S, settings(), K, Notes())
+    writer.add(hit(visit=2))
+    assert (writer.flush(), writer.take_late()) == (0, 1)
+    assert writer.add_table(build_table([hit(), hit(DAY_S)])) == {DropReason.LATE: 1}

@@ -66,9 +66,9 @@ def is_listening(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def run_nginx(folder: Path, pages: dict[str, bytes]) -> Iterator[int]:
+def run_nginx(folder: Path, pages: dict[str, bytes], port: int = 0) -> Iterator[int]:
     """Serve pages with a real nginx that logs nothing, and give its port."""
-    port = free_port()
+    port = port or free_port()
     for name, content in pages.items():
         path = folder / "pages" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +90,8 @@ def run_nginx(folder: Path, pages: dict[str, bytes]) -> Iterator[int]:
 
 class ProxyProcess:
     """`anonproxy run` as an operator starts it, with what it prints and where it may write under our eyes."""
+
+    verb = "run"
 
     def __init__(self, folder: Path, config: str) -> None:
         self.folder = folder
@@ -119,7 +121,7 @@ class ProxyProcess:
         """Start it in a session of its own and wait until it says that it is ready."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "anonproxy", "run", "--config", str(self._config)],
+                [sys.executable, "-m", "anonproxy", self.verb, "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -191,6 +193,17 @@ class ProxyProcess:
         self.process.wait(STOPPED_WITHIN_S)
 
 
+class CollectProcess(ProxyProcess):
+    """`anonproxy collect`, likewise; a `{port}` in its configuration is one where it may take lines."""
+
+    verb = "collect"
+
+    @property
+    def socket(self) -> Path:
+        """Return the place of its AF_UNIX socket, if the configuration names `{store}.sock`."""
+        return self.store.with_suffix(".sock")
+
+
 def _session_of(pid: int) -> int:
     try:
         return os.getsid(pid)
@@ -209,3 +222,16 @@ def run_proxy(folder: Path, config: str) -> Iterator[ProxyProcess]:
     finally:
         if proxy.process and proxy.process.poll() is None:
             proxy.kill()
+
+
+@contextlib.contextmanager
+def run_collect(folder: Path, config: str) -> Iterator[CollectProcess]:
+    """Run a collector for the length of a test; whatever happens, nothing of it is left running."""
+    folder.mkdir(parents=True, exist_ok=True)
+    collector = CollectProcess(folder, config)
+    try:
+        collector.start()
+        yield collector
+    finally:
+        if collector.process and collector.process.poll() is None:
+            collector.kill()

@@ -107,7 +107,7 @@ def mask_address(address: Address, ipv4_prefix: int, ipv6_prefix: int) -> tuple[
 def _mask(address: Address, prefix: int) -> str:
     drop_bits = address.max_prefixlen - prefix
     kept = int(address) >> drop_bits << drop_bits
-    return f"{IPv4Address(kept) if address.version == 4 else _render_ipv6(kept)}/{prefix}"
+    return f"{'.'.join(map(str, kept.to_bytes(4))) if address.version == 4 else _render_ipv6(kept)}/{prefix}"
 
 
 def _render_ipv6(kept: int) -> str:

@@ -64,6 +64,17 @@ class Admission:
             or (visitor is not None and self._count(seen, value, visitor) and self._admit(seen, site, column, value))
         ]
 
+    def admit_counted(self, site: str, column: str, visitors: Mapping[str, int]) -> frozenset[str]:
+        """Admit values whose visitors of the whole epoch are counted already, those with most of them first.
+
+        Reveals: which values at least k visitors of this epoch have shown
+        """
+        seen = self._seen.setdefault((site, column), Seen(self._limits.get(column, MAX_ADMITTED)))
+        shared = [value for value, count in visitors.items() if count >= self._k and len(value) <= MAX_CHARACTERS]
+        for value in sorted(shared, key=lambda value: (-visitors[value], value))[: seen.limit]:
+            self._admit(seen, site, column, value)
+        return frozenset(seen.admitted)
+
     def _count(self, seen: Seen, value: str, visitor: int) -> bool:
         """Count a visitor for a value that is not admitted, and tell whether they are enough."""
         if len(value) > MAX_CHARACTERS or len(seen.admitted) >= seen.limit:
@@ -79,7 +90,7 @@ class Admission:
         return len(visitors) >= self._k
 
     def _admit(self, seen: Seen, site: str, column: str, value: str) -> bool:
-        del seen.candidates[value]
+        seen.candidates.pop(value, None)
         seen.admitted.add(value)
         self._vocabulary.add(Entry(site, column, value, Origin.ADMITTED, self._k))
         return True

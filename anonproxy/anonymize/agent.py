@@ -89,11 +89,18 @@ PEOPLE_CONTAIN: Final = _fold_all(BOTS_TABLE["marks"]["people_contain"])
 resolve_families: Final = Resolver(load_lazy_builtins())
 
 
-def parse_agent(raw_user_agent: str) -> Agent:
-    """Sort a User-Agent into the enums; one that says nothing is a bot of class `other`.
+# Of a log without User-Agents nobody can tell who is a bot. That all are would be the greater mistake: nothing would be
+# counted.
+NOT_LOGGED: Final = Agent(*NO_SCREEN, "")
+
+
+def parse_agent(raw_user_agent: str, is_logged: bool = True) -> Agent:
+    """Sort a User-Agent into the enums; one that says nothing is a bot of class `other`, unless none is logged at all.
 
     Reveals: browser, system and device class, or the class of bot; no version, no model
     """
+    if not is_logged:
+        return NOT_LOGGED
     return sort_agent(raw_user_agent[:MAX_CHARACTERS].encode("ascii", "replace").decode("ascii").strip(" \"'"))
 
 
@@ -112,6 +119,15 @@ def sort_agent(user_agent: str) -> Agent:
     marked = next((browser for mark, browser in BROWSER_BY_MARK.items() if mark in folded), browser)
     os = OS_BY_FAMILY.get(families.os.family, "Other") if families.os else "Other"
     return Agent(marked, os, _parse_device(folded, os), bot)
+
+
+def name_agent(raw_user_agent: str) -> str:
+    """Name what sends a User-Agent in a word or two: a browser, or a class of bot.
+
+    Reveals: the browser, or one of ten classes
+    """
+    agent = parse_agent(raw_user_agent)
+    return f"bot: {agent.bot}" if agent.bot else agent.browser
 
 
 def parse_bot(user_agent: str) -> str:

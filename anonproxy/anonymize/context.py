@@ -41,9 +41,9 @@ class RawCache[T]:
     Reveals: what the function reveals
     """
 
-    def __init__(self, function: Callable[..., T]) -> None:
+    def __init__(self, function: Callable[..., T], size: int) -> None:
         self._function = function
-        self._cached = lru_cache(CACHED_TEXTS)(function)
+        self._cached = lru_cache(size)(function)
 
     def __call__(self, raw: str, *rest: Hashable) -> T:
         return self._cached(raw, *rest) if len(raw) <= MAX_CACHED_CHARS else self._function(raw, *rest)
@@ -100,15 +100,15 @@ class Site:
     Reveals: nothing about a visitor
     """
 
-    def __init__(self, settings: SiteSettings) -> None:
+    def __init__(self, settings: SiteSettings, cached_texts: int) -> None:
         self.name = settings.name
         self.session_cookies = settings.session_cookies
         self.campaigns = frozenset(map(parse_name, settings.campaigns)) - {""}
         self.referrers = frozenset(host.removeprefix("*.") for host in settings.referrers)
         self.routes = Routes(settings)
         self._hosts = frozenset(settings.hosts)
-        self.match_route: RawCache[Route] = RawCache(self.routes.match)
-        self.read_referrer: RawCache[Referrer] = RawCache(self._read_referrer)
+        self.match_route: RawCache[Route] = RawCache(self.routes.match, cached_texts)
+        self.read_referrer: RawCache[Referrer] = RawCache(self._read_referrer, cached_texts)
 
     def _read_referrer(self, raw_referrer: str, raw_host: str) -> Referrer:
         # The host of the request counts as the site's own, so that a site for any host knows itself.
@@ -121,17 +121,19 @@ class Context:
     Reveals: nothing about a visitor
     """
 
-    def __init__(self, settings: Settings, tagger: VisitTagger, countries: Countries) -> None:
+    def __init__(
+        self, settings: Settings, tagger: VisitTagger, countries: Countries, cached_texts: int = CACHED_TEXTS
+    ) -> None:
         self.tagger = tagger
         self.resolution_s = RESOLUTIONS_S[settings.privacy.time_resolution]
         self.languages = frozenset(settings.privacy.languages)
         self.stores_network = settings.privacy.store_network
-        self.read_client: RawCache[Client | None] = RawCache(self._read_client)
-        self.find_site: RawCache[tuple[str, Site] | None] = RawCache(self._find_site)
+        self.read_client: RawCache[Client | None] = RawCache(self._read_client, cached_texts)
+        self.find_site: RawCache[tuple[str, Site] | None] = RawCache(self._find_site, cached_texts)
         self._privacy = settings.privacy
         self._countries = countries
         self._classes: tuple[tuple[Network, str], ...] = order_classes(settings.network_classes)
-        self._sites = {site.name: Site(site) for site in settings.sites}
+        self._sites = {site.name: Site(site, cached_texts) for site in settings.sites}
         self._site_by_host: Mapping[str, Site] = {
             host: self._sites[name] for host, name in settings.site_hosts().items()
         }
@@ -153,11 +155,18 @@ class Context:
 
         Reveals: nothing
         """
-        self.admission.forget()
-        self._allow_routes()  # a page that was admitted first and learned from the sitemap later stays
+        self.forget_admitted()
         own = (cache for site in self._sites.values() for cache in (site.match_route, site.read_referrer))
         for cache in (self.read_client, self.find_site, *own, *MODULE_CACHES):
             cache.cache_clear()
+
+    def forget_admitted(self) -> None:
+        """Forget what the epoch admitted.
+
+        Reveals: nothing
+        """
+        self.admission.forget()
+        self._allow_routes()  # a page that was admitted first and learned from the sitemap later stays
 
     def _read_client(self, raw_client: str) -> Client | None:
         address = parse_client(raw_client)

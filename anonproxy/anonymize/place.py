@@ -31,7 +31,7 @@ MAX_BLOCKS: Final = 256
 FAMILIES: Final[dict[int, type[IPv4Address | IPv6Address]]] = {32: IPv4Address, 128: IPv6Address}
 
 # Networks that are remembered, about 200 bytes each.
-CACHED_NETWORKS: Final = 16_384
+CACHED_NETWORKS: Final = 65_536
 
 
 class CountryReader(Protocol):

@@ -27,6 +27,7 @@ class RawRequest:
     raw_accept_language: str = ""
     is_opted_out: bool = False  # Sec-GPC: 1 or DNT: 1
     is_private: bool = False  # the site answered Cache-Control: private or no-store
+    is_agent_logged: bool = True  # an old log may not have the User-Agent: then raw_user_agent says nothing
 
     def __repr__(self) -> str:
         return "RawRequest(…)"

@@ -168,7 +168,7 @@ def read_agent(draft: Draft, context: Context) -> DropReason | None:
 
     Reveals: four short enums, and one configured language
     """
-    draft.agent = parse_agent(draft.request.raw_user_agent)
+    draft.agent = parse_agent(draft.request.raw_user_agent, draft.request.is_agent_logged)
     draft.language = parse_language(draft.request.raw_accept_language, context.languages)
     draft.rules["agent"] = "families and classes, no versions, no models"
     draft.rules["language"] = "the most wanted, if among privacy.languages"

@@ -123,6 +123,13 @@ def test_tables_hold_the_vocabularies() -> None:
     assert {*BOTS_TABLE["names"], ""} == set(BOTS)
 
 
+def test_a_log_without_user_agents_makes_nobody_a_robot() -> None:
+    """What was not logged says nothing; what was sent empty is a robot's."""
+    assert parse_agent("", is_logged=False) == Agent(*NO_SCREEN, "")
+    assert parse_agent("curl/8", is_logged=False) == Agent(*NO_SCREEN, "")
+    assert parse_agent("").bot == "other"
+
+
 @given(st.one_of(st.text(), st.text(alphabet="Mozila/5.0 (X1;)bt-Chrome", max_size=200)))
 def test_never_leaves_the_vocabularies(user_agent: str) -> None:
     """Whatever comes, the four answers are members of their enums."""

@@ -151,6 +151,10 @@ CHANGES: list[tuple[dict[str, object], dict[str, object]]] = [
         {"raw_user_agent": "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"},
         {"step": None, "elapsed_s": None, "browser": "Other", "os": "Other", "device": "other", "bot": "search"},
     ),
+    (
+        {"raw_user_agent": "", "is_agent_logged": False},
+        {"browser": "Other", "os": "Other", "device": "other"},
+    ),
     ({"raw_client": "198.51.100.200:4711"}, {"network_class": "town"}),
     ({"raw_client": "198.51.100.17"}, {"network_class": "in-library"}),
     ({"raw_client": "2002:c633:6411::1"}, {"network_class": "in-library"}),

@@ -1,4 +1,4 @@
-"""A word to the running recorder: how its key stands, or to end it now.
+"""A word to the running recorder: how its key stands, to end it now, to seal what it wrote, or what happens now.
 
 The socket has a name in the kernel and no file, so that nothing stands in the store but rows, and a killed recorder
 leaves nothing behind. Files have owners and names haven't: each end asks the kernel who the other is.
@@ -13,16 +13,18 @@ import threading
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from anonproxy.model.errors import StoreError
 
-Answer = Mapping[str, str | int | bool]
+Answer = Mapping[str, Any]
 Commands = Mapping[str, Callable[[], Answer]]
 
-MAX_BYTES: Final = 4096
-# Whoever asks has its question ready; a recorder answers at once, or waits for a flush.
+# The longest answer names some pages of a site; the kernel holds three times as much.
+MAX_BYTES: Final = 65_536
+# Whoever asks has its question ready; a recorder answers at once, or waits for a flush, or seals a busy hour.
 PATIENCE_S: Final = 10.0
+ANSWER_S: Final = 60.0
 ROOT: Final = 0
 
 
@@ -57,7 +59,7 @@ class Control:
                         connection.send(json.dumps(command()).encode())
 
 
-def ask(root: Path, command: str) -> dict[str, str | int | bool]:
+def ask(root: Path, command: str) -> dict[str, Any]:
     """Give a command to the recorder of a store, and return its answer.
 
     Raises: StoreError when none runs, or it isn't the store's owner's
@@ -69,12 +71,13 @@ def ask(root: Path, command: str) -> dict[str, str | int | bool]:
             if peer_user(connection) not in {ROOT, root.stat().st_uid}:
                 raise StoreError(f"{root}: what answers for this store belongs to another user. Look who runs it")
             connection.send(command.encode())
+            connection.settimeout(ANSWER_S)
             reply = connection.recv(MAX_BYTES)
         except OSError:
             raise StoreError(f"{root}: nothing records into this store. Start it with `anonproxy run`") from None
     if not reply:
         raise StoreError(f"{root}: no answer. Ask as root or as the user that runs anonproxy")
-    answer: dict[str, str | int | bool] = json.loads(reply)
+    answer: dict[str, Any] = json.loads(reply)
     return answer
 
 

@@ -6,27 +6,33 @@ recorded. One calls `keep_house` a few times an hour, which seals, settles, purg
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
+
+import pyarrow as pa
 
 from anonproxy import __version__
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.anonymize.steps import anonymize, build_context
 from anonproxy.audit.ledger import Details, Ledger
 from anonproxy.clock import Clock, now, steady
+from anonproxy.ingest.batch import anonymize_batch
 from anonproxy.ingest.clock_watch import DOUBTED, ClockWatch, is_plausible
 from anonproxy.ingest.control import Answer, Control
 from anonproxy.ingest.countries import open_countries
+from anonproxy.ingest.live import Live
 from anonproxy.ingest.sitemap import fetch_sitemap_paths
 from anonproxy.keys.ring import KeyRing
 from anonproxy.keys.visits import Visits
 from anonproxy.model.errors import StoreError
-from anonproxy.model.hit import Dropped
+from anonproxy.model.hit import Dropped, Hit
 from anonproxy.model.settings import Settings
 from anonproxy.model.vocabularies import DropReason
 from anonproxy.store.lock import StoreLock
@@ -35,10 +41,13 @@ from anonproxy.store.publish import Publisher
 from anonproxy.store.purge import purge
 from anonproxy.store.seal import seal
 from anonproxy.store.settle import settle
-from anonproxy.store.write import SegmentWriter
+from anonproxy.store.write import Announce, SegmentWriter
 
 WRITTEN: Final = "written"
 RECEIVED: Final = "received"
+# A server that logs tens of thousands of requests a second fills what may be pending before the flush window is over.
+FLUSH_ROWS: Final = 25_000
+NONE_REJECTED: Final[Mapping[DropReason, int]] = {}
 PENDING: Final = "pending"
 
 # On a full disk deleting makes room for the entry that tells of it, and keeping visit numbers is the greater harm.
@@ -51,8 +60,15 @@ class Recorder:
     Raises: StoreError when the store is locked by another writer or newer than this software
     """
 
-    def __init__(self, settings: Settings, clock: Clock = now, steady: Clock = steady) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock = now,
+        steady: Clock = steady,
+        announce: Announce = lambda _name, _rows: nullcontext(),
+    ) -> None:
         self._settings = settings
+        self._announce = announce
         self._clock = clock
         self._steady = steady
         self._root = Path(settings.store.folder)
@@ -73,7 +89,8 @@ class Recorder:
         self._ring = KeyRing(settings.privacy, time_s)
         self._visits = Visits(self._ring, settings.privacy.visit_idle_min * 60, settings.privacy.visit_max_h * 3600)
         self._context = build_context(settings, self._visits, open_countries(settings.country))
-        self._writer = SegmentWriter(self._root, self._context.vocabulary)
+        self._writer = SegmentWriter(self._root, self._context.vocabulary, self._announce)
+        self._live = Live(settings.privacy.k)
         self._memory = threading.Lock()  # keys, visits, admission, pending rows and counts change together
         self._disk = threading.Lock()  # a segment never lands in an hour that is being sealed
         self._journalling = threading.Lock()
@@ -89,7 +106,9 @@ class Recorder:
         self._write_notes()
         store = settings.store
         self._publisher = Publisher(self._root, open_objects(store.path)) if store.is_published else None
-        self._control = Control(self._root, {"status": self._describe_key, "rotate": self._rotate_now})
+        commands = {"status": self._describe_key, "rotate": self._rotate_now, "seal": self._seal_now}
+        live = {f"live {site.name}": functools.partial(self._tell_live, site.name) for site in settings.sites}
+        self._control = Control(self._root, commands | live | {"live": functools.partial(self._tell_live, None)})
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -109,6 +128,28 @@ class Recorder:
                 dropped = Dropped(DropReason.INTERNAL_ERROR)
             if dropped:
                 self._counts[dropped.reason] += 1
+            elif isinstance(outcome, Hit):
+                with contextlib.suppress(Exception):  # the row is counted, whatever becomes of this
+                    self._live.note(outcome, self._clock())
+
+    def record_table(self, requests: pa.Table, rejected: Mapping[DropReason, int] = NONE_REJECTED) -> None:
+        """Anonymise requests as `record` does, in bulk, and count the lines that none came of. Never raises.
+
+        Shape:   requests in columns of ingest.batch.RAW_SCHEMA
+        """
+        with self._memory:
+            self._counts[RECEIVED] += requests.num_rows + sum(rejected.values())
+            self._counts.update(rejected)
+            try:
+                self._rotate_when_due()
+                batch = anonymize_batch(requests, self._context, self._visits)
+                dropped = batch.dropped + self._writer.add_table(batch.hits)
+            except Exception:  # whatever it is, its text may hold a request: count them and forget them
+                self._counts[DropReason.INTERNAL_ERROR] += requests.num_rows
+                return
+            self._counts.update(dropped)
+            with contextlib.suppress(Exception):  # the rows are counted, whatever becomes of this
+                self._live.note_table(batch.hits, self._clock())
 
     def tick(self) -> None:
         """Write what was recorded once the flush window is over; rotate the key once its epoch is. Never raises."""
@@ -116,7 +157,7 @@ class Recorder:
             self._rotate_when_due()
         time_s, window_s = self._clock(), self._settings.store.flush_s
         stepped_back = time_s < self._next_flush_s - window_s
-        if time_s >= self._next_flush_s or stepped_back:
+        if time_s >= self._next_flush_s or stepped_back or self._writer.pending >= FLUSH_ROWS:
             self._next_flush_s = time_s + window_s
             self._attempt("flush_failed", self._flush)
         self._write_notes()
@@ -146,6 +187,7 @@ class Recorder:
             self._counts[DropReason.DISK] += self._writer.drop_pending()
             self._context.forget()
             self._visits.forget()
+            self._live.forget()
             self._ring.wipe()
         self._note("stopped", {})
         self._write_notes()
@@ -168,6 +210,7 @@ class Recorder:
         """Forget what the last key knew."""
         self._visits.forget()
         self._context.forget()
+        self._live.forget()
         self._note("rotated", details)
 
     def _describe_key(self) -> Answer:
@@ -181,6 +224,12 @@ class Recorder:
                 "clock_believed": self._watch.is_believed,
             }
 
+    def _tell_live(self, site: str | None) -> Answer:
+        """Tell what happens on a site just now."""
+        with self._memory:
+            views = self._live.copy()
+        return self._live.tell(views, self._clock(), site)
+
     def _watch_clock(self) -> None:
         told = self._watch.look(self._clock(), self._steady())
         if told:
@@ -192,10 +241,22 @@ class Recorder:
         with self._memory:
             self._counts[WRITTEN] += written
             self._counts[DropReason.LATE] += self._writer.take_late()
+            self._counts["flush_failed"] += self._writer.refused > 0
 
-    def _seal(self) -> None:
+    def _seal(self, *, every_hour: bool = False) -> None:
         with self._disk:
-            seal(self._root, int(self._clock()), self._journal)
+            seal(self._root, int(self._clock()), self._journal, every_hour=every_hour)
+
+    def _seal_now(self) -> Answer:
+        """Write what is pending and merge the segments of every hour, because somebody wants to look at the result."""
+        failed = self._count_failures()
+        self._attempt("flush_failed", self._flush)
+        self._attempt("seal_failed", functools.partial(self._seal, every_hour=True))
+        return {"sealed": self._count_failures() == failed}
+
+    def _count_failures(self) -> int:
+        with self._memory:
+            return self._counts["flush_failed"] + self._counts["seal_failed"]
 
     def _settle(self) -> None:
         with self._disk:

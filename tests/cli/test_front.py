@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ Include {printed}
 """
 APACHE_MODULES: Final = (
     *("mpm_event", "authz_core", "socache_shmcb", "ssl", "http2"),
-    *("headers", "rewrite", "proxy", "proxy_http"),
+    *("headers", "rewrite", "proxy", "proxy_http", "setenvif", "alias"),
 )
 
 
@@ -92,6 +93,7 @@ class Front:
     printed: Path
     http: int
     https: int
+    process: "subprocess.Popen[bytes]"
 
 
 def move(text: str, http: int, https: int) -> str:
@@ -145,17 +147,18 @@ def ask(*arguments: str) -> Result:
 
 
 @contextlib.contextmanager
-def run_front(server: str, folder: Path, config: Path) -> Iterator[Front]:
+def run_front(server: str, folder: Path, config: Path, *options: str) -> Iterator[Front]:
     """Run a server with what `front` prints for a configuration of anonproxy."""
     folder.chmod(0o755)  # nginx and Apache serve as another user; pytest's folders are the owner's alone
     write_certificate(folder / "chain.pem", folder / "key.pem")
     (folder / "bundle.pem").write_bytes((folder / "chain.pem").read_bytes() + (folder / "key.pem").read_bytes())
     asked = ask(server, "--config", str(config), "--certificate", str(folder / "chain.pem"), "--key",
-                str(folder / "key.pem"))  # fmt: skip
+                str(folder / "key.pem"), *options)  # fmt: skip
     assert (asked.exit_code, asked.stderr) == (0, "")
     http, https = free_port(), free_port()
     printed = folder / TEMPLATES[server]
-    printed.write_text(move(asked.stdout, http, https).replace(front.HAPROXY_BUNDLE, str(folder / "bundle.pem")))
+    text = move(asked.stdout, http, https).replace(front.HAPROXY_BUNDLE, str(folder / "bundle.pem"))
+    printed.write_text(text.replace("|/usr/bin/anonproxy", f"|{sys.executable} -P -m anonproxy"))
     command = STARTS[server](folder, printed, http, https)
     environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
     environment |= dict.fromkeys(("HOME", "TMPDIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder))
@@ -165,7 +168,7 @@ def run_front(server: str, folder: Path, config: Path) -> Iterator[Front]:
     try:
         wait_until(lambda: is_listening(https) or process.poll() is not None, PATIENCE_S, f"{server} listening")
         assert process.poll() is None, said.read_text()
-        yield Front(folder, printed, http, https)
+        yield Front(folder, printed, http, https, process)
     finally:
         process.terminate()
         process.wait(STOPPED_WITHIN_S)

@@ -6,13 +6,17 @@ import threading
 from collections import defaultdict
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from anonproxy.anonymize.request import RawRequest
 from anonproxy.audit.ledger import Ledger
+from anonproxy.ingest.batch import RAW_SCHEMA, TEXTS
 from anonproxy.ingest.clock_watch import CONFIRM_S
 from anonproxy.ingest.control import ask
-from anonproxy.ingest.recorder import Recorder
+from anonproxy.ingest.recorder import FLUSH_ROWS, Recorder
 from anonproxy.model.errors import StoreError
+from anonproxy.model.vocabularies import DropReason
 from tests.ingest.recorders import (
     DAY_S,
     HOUR_S,
@@ -110,6 +114,23 @@ def test_the_key_is_described_and_rotated_on_request(tmp_path: Path) -> None:
         ask(tmp_path, "status")
 
 
+def test_every_hour_is_sealed_on_request(tmp_path: Path) -> None:
+    """Told to seal, it writes what is pending and leaves no segment, not even of this hour; no row is lost."""
+    world = World()
+    with recording(tmp_path, world) as recorder:
+        record(recorder, world)
+        before = rows(tmp_path)
+        recorder.record(request(world.time_s))
+        assert ask(tmp_path, "seal") == {"sealed": True}
+        assert rows(tmp_path) == before + 1
+        assert [path.parent.suffix for path in tmp_path.rglob("hot/**/*.parquet")] == [""]
+        assert ask(tmp_path, "seal") == {"sealed": True}
+        recorder.record(request(world.time_s))
+        ask(tmp_path, "seal")
+        assert rows(tmp_path) == before + 2
+        assert count_events(tmp_path)["sealed"] == 2
+
+
 ASK = """
 import os, socket, sys
 from pathlib import Path
@@ -155,7 +176,7 @@ def test_rotation_under_load_loses_and_links_nothing(tmp_path: Path) -> None:
             recorder.tick()
 
     def has_visit() -> bool:
-        return ask(tmp_path, "status")["live_visits"] == 1
+        return bool(ask(tmp_path, "status")["live_visits"] == 1)
 
     threads = [*(threading.Thread(target=load, args=(worker,)) for worker in range(3)), threading.Thread(target=tick)]
     for thread in threads:
@@ -280,3 +301,66 @@ def test_the_ledger_is_to_the_minute(tmp_path: Path) -> None:
     """An entry's time can't be joined with anybody's click."""
     Ledger(tmp_path / "ledger", MIDDAY).append("started", {}, MIDDAY + 61.5)
     assert entries(tmp_path)[0].time_s == MIDDAY + 60
+
+
+# Requests in bulk -----------------------------------------------------------------------------------------------------
+
+
+def table_of(requests: list[RawRequest]) -> pa.Table:
+    """Put requests side by side, as a reader of logs does."""
+    columns = {field.name: [getattr(request, field.name) for request in requests] for field in RAW_SCHEMA}
+    return pa.table(
+        {
+            name: [v.encode("utf-8", "surrogateescape") for v in c] if name in TEXTS else c
+            for name, c in columns.items()
+        },
+        schema=RAW_SCHEMA,
+    )
+
+
+def test_requests_in_bulk_are_the_same_rows(tmp_path: Path) -> None:
+    """A table of requests becomes the rows that the requests become one by one, and each is counted."""
+    requests = [request(MIDDAY + n, f"198.51.100.{n % 7}", raw_target=f"/events?q={n}") for n in range(50)]
+    requests += [request(MIDDAY, "no address"), request(-1.0), request(MIDDAY, raw_target="/" + "x" * 70_000)]
+    found = []
+    for name in ("each", "bulk"):
+        world = World()
+        with recording(tmp_path / name, world) as recorder:
+            if name == "bulk":
+                recorder.record_table(table_of(requests))
+            else:
+                for one in requests:
+                    recorder.record(one)
+            recorder.tick()
+            world.wait(60)
+            recorder.tick()
+            counts = {reason: number for reason, number in recorder.counts.items() if number}
+        columns = "route, kind, status, network, country, step, elapsed_s, visit IS NULL"
+        found.append((sorted(values(tmp_path / name, columns), key=str), counts))
+    assert found[0] == found[1]
+    assert found[0][1] == {"received": 53, "written": 50, "bad_address": 1, "bad_time": 1, "oversized": 1}
+
+
+def test_lines_without_a_request_are_counted(tmp_path: Path) -> None:
+    """Received are requests and the lines that none came of: all of them are written, pending or dropped."""
+    with recording(tmp_path) as recorder:
+        recorder.record_table(table_of([request()]), {DropReason.UNREADABLE: 3, DropReason.BAD_TIME: 1})
+        counts = recorder.counts
+        assert (counts["received"], counts["pending"], counts["unreadable"], counts["bad_time"]) == (5, 1, 3, 1)
+
+
+def test_broken_table_is_dropped_whole_and_silently(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What bulk work can't handle is counted, and its error is not told: it may quote a request."""
+    with recording(tmp_path) as recorder:
+        recorder.record_table(pa.table({"raw_client": ["canary-198.51.100.7"], "time_s": ["canary"]}))
+        assert recorder.counts["internal_error"] == 1
+    assert "canary" not in "".join(capfd.readouterr())
+
+
+def test_busy_minutes_are_written_before_there_is_no_room(tmp_path: Path) -> None:
+    """Rows that fill what may be pending are written at the next tick, and not only when the flush window is over."""
+    with recording(tmp_path, flush_s=60) as recorder:
+        recorder.tick()
+        recorder.record_table(table_of([request()] * FLUSH_ROWS))
+        recorder.tick()
+        assert (recorder.counts["written"], recorder.counts["pending"]) == (FLUSH_ROWS, 0)

@@ -1,0 +1,184 @@
+"""The supervisor of `collect`: as that of `run`, with a receiver of log lines in the place of workers that serve pages.
+
+It holds the sockets that lines come in by, so that lines wait in the kernel while a receiver is started again.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from struct import Struct
+from typing import ClassVar, Final
+
+from anonproxy.ingest.formats import find_format
+from anonproxy.model.errors import OperatorError
+from anonproxy.model.settings import Settings
+from anonproxy.proxy import quiet
+from anonproxy.proxy.child import Assignment
+from anonproxy.proxy.collect.pipe import locate
+from anonproxy.proxy.collect.status_page import Tally, ask_status
+from anonproxy.proxy.listeners import BIND_REMEDIES, bind_listener, render_address
+from anonproxy.proxy.say import Say, count_noun, say, speak
+from anonproxy.proxy.server import Plan, Role, Supervisor
+
+ADMIN: Final = "admin_listen"
+# What the kernel keeps of datagrams that nobody has taken yet: seconds of the busiest server.
+BUFFER_BYTES: Final = 32 * 1024 * 1024
+SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; beyond net.core.rmem_max, for who may administer the network
+SO_MEMINFO: Final = 55
+MEMINFO: Final = Struct("9I")  # linux/sock_diag.h
+DROPS: Final = 8
+# Whoever may enter the folder may send.
+SOCKET_MODE: Final = 0o666
+# How often the losses are looked at.
+LOOK_S: Final = 1.0
+
+REMEDIES: Final = {
+    **BIND_REMEDIES,
+    errno.ENOENT: "there is no such folder; make it, or let the service make it (RuntimeDirectory=anonproxy)",
+}
+
+
+def bind_place(place: str) -> socket.socket:
+    """Bind what a setting of `collect.listen` names.
+
+    Raises: OperatorError that says why it can't be had
+    """
+    kind, _, address = place.partition(":")
+    if kind == "tcp":
+        return bind_listener("listen", address, section="collect")
+    family, where = locate(place)
+    listener = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if kind == "unix":
+            remove_stale(address)
+        listener.bind(where)
+        if kind == "unix":
+            Path(address).chmod(SOCKET_MODE)
+    except (OSError, UnicodeError) as error:
+        listener.close()
+        remedy = REMEDIES.get(getattr(error, "errno", None) or 0, type(error).__name__)
+        raise OperatorError(f"collect.listen: can't listen on {place}: {remedy}") from None
+    widen(listener)
+    return listener
+
+
+def remove_stale(path: str) -> None:
+    """Remove the socket that an earlier collector has left.
+
+    Raises: OSError when somebody listens there, or when it isn't a socket
+    """
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EADDRINUSE, "not a socket")
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+        else:
+            raise OSError(errno.EADDRINUSE, "in use")
+
+
+def widen(listener: socket.socket) -> None:
+    """Give a socket as much room as we may."""
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+    except PermissionError:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+
+
+def count_drops(listener: socket.socket) -> int:
+    """Return how many datagrams came since it was bound while its buffer was full."""
+    drops: int = MEMINFO.unpack(listener.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size))[DROPS]
+    return drops
+
+
+def make_plan(settings: Settings, before: Plan | None = None) -> Plan:
+    """Open what the settings name; a listener whose setting didn't change is taken over.
+
+    Raises: OperatorError when one can't be had, or the format isn't known; nothing new is left open then
+    """
+    find_format(settings.collect.format)
+    listeners: dict[str, socket.socket] = {}
+    plan = Plan(settings, listeners, None, {})
+    is_same_admin = before and before.settings.proxy.admin_listen == settings.proxy.admin_listen
+    try:
+        for place in (ADMIN, *settings.collect.listen):
+            if before and place in before.listeners and (place != ADMIN or is_same_admin):
+                listeners[place] = before.listeners[place]
+            else:
+                is_admin = place == ADMIN
+                listeners[place] = bind_listener(ADMIN, settings.proxy.admin_listen) if is_admin else bind_place(place)
+    except OperatorError:
+        plan.close(kept=before)
+        raise
+    return plan
+
+
+class CollectSupervisor(Supervisor):
+    """Everything that `anonproxy collect` runs."""
+
+    writer_module: ClassVar = "anonproxy.proxy.collect.writer"
+    worker_module: ClassVar = "anonproxy.proxy.collect.receiver"
+    stopping: ClassVar = Say.COLLECT_STOPPING
+    writer_ended: ClassVar = Say.COLLECT_WRITER_ENDED
+    worker_ended: ClassVar = Say.RECEIVER_ENDED
+
+    def _make_plan(self, settings: Settings, before: Plan) -> Plan:
+        return make_plan(settings, before)
+
+    def _worker_roles(self, plan: Plan) -> list[Role]:
+        receiver = Assignment(
+            plan.settings,
+            os.getpid(),
+            self._counters.fd,
+            self._sending.fileno(),
+            index=self._first_row,
+            listen_fds=tuple(plan.listeners[place].fileno() for place in plan.settings.collect.listen),
+        )
+        return [Role(self.worker_module, receiver)]
+
+    def _say_serving(self, sentence: Say) -> None:
+        plan = self._plan
+        say(
+            Say.COLLECT_RELOADED if sentence == Say.RELOADED else Say.COLLECTING,
+            places=" ".join(plan.settings.collect.listen),
+            sites=count_noun(len(plan.settings.sites), "site"),
+            admin_address=render_address(plan.listeners[ADMIN]),
+        )
+
+    async def _follow(self) -> None:
+        """Count what is lost on the way: in the kernel, and between nginx's own count and the lines that came."""
+        plan, row, tally = self._plan, self._counters.writer, Tally()
+        datagrams = [listener for listener in plan.listeners.values() if listener.type == socket.SOCK_DGRAM]
+        drops_then = row["kernel_lost"] - sum(map(count_drops, datagrams))
+        served_then, missing_then = row["server_requests"], row["missing"]
+        while True:
+            row["kernel_lost"] = drops_then + sum(map(count_drops, datagrams))
+            if url := plan.settings.collect.status_page:
+                status = await asyncio.to_thread(ask_status, url)
+                if status:
+                    tally.compare(status, self._counters.total("requests"))
+                    row["server_requests"] = served_then + tally.served
+                    row["missing"] = missing_then + tally.missing
+            await asyncio.sleep(LOOK_S)
+
+
+def run_collect(settings: Settings, read_again: Callable[[], Settings], control: str) -> int:
+    """Collect log lines until told to stop; return the exit status.
+
+    Raises: OperatorError when a listener can't be had, or the format isn't known
+    """
+    plan = make_plan(settings)
+    speak(settings.proxy.log_format)
+    quiet.silence()
+    quiet.harden()
+
+    async def supervise() -> int:
+        return await CollectSupervisor(plan, read_again).run(control)
+
+    return asyncio.run(supervise())

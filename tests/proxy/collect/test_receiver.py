@@ -1,0 +1,71 @@
+"""The receiver takes what comes by any way, as the lines that were sent."""
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from anonproxy.proxy.channel import Receiver, open_channel
+from anonproxy.proxy.collect.blocks import BlockSender, take_block
+from anonproxy.proxy.collect.receiver import Intake, receive_all
+from anonproxy.proxy.counters import Counters
+
+
+@pytest.fixture
+def counters() -> Iterator[Counters]:
+    """Give zeroed counters for one receiver."""
+    made = Counters.create(workers=1)
+    yield made
+    os.close(made.fd)
+
+
+@pytest.fixture
+def listeners(tmp_path: Path) -> Iterator[list[socket.socket]]:
+    """Give one of each kind."""
+    with contextlib.ExitStack() as stack:
+        made = [
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
+            stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)),
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))),
+        ]
+        made[0].bind(("127.0.0.1", 0))
+        made[1].bind(str(tmp_path / "s"))
+        yield made
+
+
+def test_every_way_leads_to_the_writer(counters: Counters, listeners: list[socket.socket]) -> None:
+    """Datagrams with and without newlines, a stream in pieces and one that ends without a newline: each line arrives
+    once, empty ones never, also what came just before the end."""
+    before = signal.getsignal(signal.SIGTERM)
+    sending, receiving = open_channel()
+    try:
+        with sending, receiving, contextlib.ExitStack() as stack:
+            sender = BlockSender(sending, 0, counters.workers[0], lambda: True)
+            intake = Intake(listeners, sender)
+            for listener in listeners[:2]:
+                out = stack.enter_context(socket.socket(listener.family, socket.SOCK_DGRAM))
+                for message in (b"one", b"two\n", b"", b"\n", b"three\nfour", b"x" * 60_000):
+                    out.sendto(message, listener.getsockname())
+                    intake.look(is_waiting=False)
+            stream = stack.enter_context(socket.create_connection(listeners[2].getsockname()))
+            for piece in (b"fi", b"ve\nsix", b"\n\nsev"):
+                stream.sendall(piece)
+                intake.look()
+            stream.sendall(b"en")
+            stream.close()
+            os.kill(os.getpid(), signal.SIGTERM)
+            receive_all(intake, sender, drain_s=5.0)
+            sending.close()
+            receiver, lines = Receiver(receiving, counters), []
+            with contextlib.suppress(EOFError):
+                while True:
+                    lines += take_block(receiver).splitlines()
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, before)
+    assert sorted(lines) == sorted([*(b"one", b"two", b"three", b"four", b"x" * 60_000) * 2, b"five", b"six", b"seven"])
+    assert counters.workers[0]["requests"] == len(lines) == counters.workers[0]["seen"]

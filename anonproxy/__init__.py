@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anonproxy.store.read import open_store
+    from anonproxy.reports.session import Session as open_store
 
 __all__ = ["__version__", "open_store"]
 __version__: str
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
 
             value: object = version("anonproxy")
         case "open_store":
-            from anonproxy.store.read import open_store as value
+            from anonproxy.reports.session import Session as value
         case _:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

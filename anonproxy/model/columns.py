@@ -85,8 +85,8 @@ HIT_COLUMNS: Final = (
 )  # fmt: skip
 
 DIMENSIONS: Final = (
-    "total", "page", "entry", "exit", "kind", "referrer", "channel", "campaign", "country", "network_class",
-    "browser", "os", "device", "language", "hour", "status", "bot",
+    "total", "page", "entry", "exit", "search", "item", "download", "broken", "failing", "kind", "referrer", "channel",
+    "campaign", "country", "network_class", "browser", "os", "device", "language", "hour", "status", "bot",
 )  # fmt: skip
 
 DAILY_COLUMNS: Final = (

@@ -1,121 +1,205 @@
-"""Run a report: a name, a period and perhaps a site in; columns and rows out. Rendering is elsewhere."""
+"""Run a report: a name and a query in; columns and rows out. Rendering is elsewhere."""
 
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from itertools import takewhile
+from typing import Any, Final, Literal, Protocol
 
-import duckdb
+import pyarrow as pa
 
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.vocabularies import OTHER
+from anonproxy.reports.period import Period as Period
+from anonproxy.reports.period import parse_period as parse_period
 
 Value = str | int | float | date | None
+Row = tuple[Value, ...]
+# What a report counts: visits where the store knows them; pages (requests where nobody sees a page) where it doesn't.
+Measure = Literal["visits", "pageviews", "requests"]
+
+# All reports, in the order in which they are shown. Each is a .sql file here.
+GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "use": ("overview", "days", "months", "weekdays", "hours", "weekday_hours"),
+    "content": ("pages", "entry", "exit", "kinds", "searches", "items", "downloads"),
+    "sources": ("channels", "referrers", "campaigns"),
+    "visitors": ("countries", "networks", "languages", "devices", "browsers", "systems"),
+    "service": ("status", "errors", "broken_links", "failing_pages", "response_times", "transfer", "bots"),
+    "privacy": ("privacy",),
+}
+
+# Columns of `hits` by which a report can be narrowed down.
+FILTERS: Final = (
+    "route", "kind", "status", "referrer", "channel", "campaign", "country", "network_class",
+    "browser", "os", "device", "language",
+)  # fmt: skip
+
+
+class Connection(Protocol):
+    """What answers SQL over the views `hits` and `daily`: DuckDB, or Spark."""
+
+    def execute(self, query: str, parameters: Any = None) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
-    """Days from the first to the last, both included; UTC."""
+class Definition:
+    """A report as its .sql file begins: title, description, and what it counts by."""
 
-    since: date
-    until: date
+    name: str
+    title: str
+    description: str
+    group: str
+    sql: str
+    dimension: str = ""  # of `daily`; "" for a report over `hits`
+    weight: str = ""  # column that must reach k for a row of `hits` to be told
 
-    def __str__(self) -> str:
-        return str(self.since) if self.since == self.until else f"{self.since} to {self.until}"
+    @property
+    def is_series(self) -> bool:
+        """Tell whether its rows are days or months, of which earlier ones have earlier counterparts."""
+        return self.name in {"days", "months"}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a report is asked: for which days, for which site (None: all), with which values in columns of FILTERS."""
+
+    period: Period
+    site: str | None = None
+    where: tuple[tuple[str, str], ...] = ()
+
+    def previous(self) -> "Query":
+        """Ask the same of the period before."""
+        return replace(self, period=self.period.previous())
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A table that answers a question."""
+    """A table that answers a question: the columns that say what, then the figures."""
 
     name: str
     title: str
+    description: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
+    rows: tuple[Row, ...]
+    query: Query
+    counted: Measure = "visits"
 
+    def records(self) -> list[dict[str, Value]]:
+        """Return the rows by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
-def report_names() -> tuple[str, ...]:
-    """Return the names of all reports: those of the .sql files here."""
-    return tuple(
-        sorted(path.name.removesuffix(".sql") for path in files(__package__).iterdir() if path.name.endswith(".sql"))
-    )
+    def to_arrow(self) -> pa.Table:
+        """Return the rows as an Arrow table."""
+        columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.columns)
+        return pa.table([pa.array(list(values)) for values in columns], names=list(self.columns))
+
+    def to_pandas(self) -> Any:
+        """Return the rows as a pandas DataFrame, if pandas is installed."""
+        return self.to_arrow().to_pandas()
 
 
 @cache
-def read_report(name: str) -> tuple[str, str]:
-    """Return a report's title, which is its first line, and its SQL.
+def definitions() -> tuple[Definition, ...]:
+    """Return all reports in the order in which they are shown."""
+    return tuple(_read_definition(name, group) for group, names in GROUPS.items() for name in names)
+
+
+def find_definition(name: str) -> Definition:
+    """Find a report by its name.
 
     Raises: OperatorError naming the reports there are
     """
-    if name not in report_names():
-        raise OperatorError(f"there is no such report. There are: {', '.join(report_names())}")
+    known = {definition.name: definition for definition in definitions()}
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        meant = f'did you mean "{close[0]}"? ' if close else ""
+        raise OperatorError(f"there is no such report; {meant}There are: {', '.join(known)}")
+    return known[name]
+
+
+def _read_definition(name: str, group: str) -> Definition:
+    """Read the comment that a .sql file begins with: the title, the description, and `key: value` lines."""
     sql = files(__package__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
-    return sql.splitlines()[0].removeprefix("-- "), sql
+    comment = takewhile(lambda line: line.startswith("-- "), sql.splitlines())
+    lines = [line.removeprefix("-- ") for line in comment]
+    pairs = (line.partition(": ") for line in lines[1:])
+    keys = {key: value for key, _, value in pairs if key in {"dimension", "weight"}}
+    text = [line for line in lines[1:] if line.partition(": ")[0] not in keys]
+    return Definition(name, lines[0], " ".join(text), group, sql, **keys)
 
 
-def run_report(connection: duckdb.DuckDBPyConnection, name: str, period: Period, site: str | None, k: int) -> Report:
-    """Run one report on a connection that has the view `daily`.
+def run_report(connection: Connection, name: str, query: Query, k: int) -> Report:
+    """Run one report on a connection that has the views `hits` and `daily`; filters are up to the views.
 
     Reveals: values that at least k visits of one day shared, the rest as `(other)`
     Raises:  OperatorError when there is no such report
     """
-    title, sql = read_report(name)
-    result = connection.execute(sql, {"since": period.since, "until": period.until, "site": site})
+    definition = find_definition(name)
+    period = query.period
+    result = connection.execute(definition.sql, {"since": period.since, "until": period.until, "site": query.site})
     columns = tuple(column[0] for column in result.description)
     rows = [tuple(row) for row in result.fetchall()]
-    return Report(name, title, columns, tuple(fold_small_rows(columns, rows, k)))
+    if definition.weight:
+        rows = fold_small_rows(rows, columns.index(definition.weight), k)
+    told = [row for row in rows if OTHER not in row[:2]]
+    rest = [row for row in rows if OTHER in row[:2]]
+    counted = _measure(columns, rows)
+    return Report(name, definition.title, definition.description, columns, (*told, *rest), query, counted)
 
 
-def fold_small_rows(columns: tuple[str, ...], rows: list[tuple[Value, ...]], k: int) -> list[tuple[Value, ...]]:
-    """Fold rows of fewer than k visits into `(other)`, which comes last.
+def _measure(columns: Sequence[str], rows: Iterable[Row]) -> Measure:
+    known = [name for index, name in enumerate(columns) if any(row[index] is not None for row in rows)]
+    measures: tuple[Measure, ...] = ("visits", "pageviews", "requests")
+    return next((measure for measure in measures if measure in (known or columns)), "requests")
 
-    The daily table is folded already, day by day; this holds for whatever a report makes of it.
+
+def fold_small_rows(rows: list[Row], weight: int, k: int) -> list[Row]:
+    """Fold rows of fewer than k into `(other)`. What it would stand for alone takes the smallest other row along.
+
+    Cells of `daily` are folded already, day by day; this is for what a report makes of single rows.
     """
-    if "visits" not in columns or not rows or not isinstance(rows[0][0], str):
-        return rows
-    at = columns.index("visits")
-    kept = [row for row in rows if row[0] != OTHER and _number(row[at]) >= k]
-    folded = [row for row in rows if row[0] == OTHER or _number(row[at]) < k]
-    if not folded:
+    small = [row for row in rows if _number(row[weight]) < k]
+    kept = [row for row in rows if _number(row[weight]) >= k]
+    if kept and small and (len(small) == 1 or sum(_number(row[weight]) for row in small) < k):
+        smallest = min(kept, key=lambda row: _number(row[weight]))
+        kept.remove(smallest)
+        small.append(smallest)
+    if not small:
         return kept
-    sums = [sum(_number(row[index]) for row in folded) for index in range(1, len(columns))]
-    return [*kept, (OTHER, *sums)]
+    return [*kept, (OTHER, *(sum(map(_number, column)) for column in list(zip(*small, strict=True))[1:]))]
 
 
 def _number(value: Value) -> float | int:
     return value if isinstance(value, int | float) else 0
 
 
-# How far back a report looks when it isn't told.
-DEFAULT_DAYS: Final = 30
+def compare_reports(report: Report, before: Report) -> Report:
+    """Put the figures of another period beside those of a report, as columns `previous_…`.
 
-
-def parse_period(since: str | None, until: str | None, today: date) -> Period:
-    """Read a period as people write it: 2026-11-21, 2026-11, today, yesterday, 7d.
-
-    Raises: OperatorError when it can't be read, or ends before it begins
+    Rows meet by what they say; days and months by their place, first with first.
     """
-    first = _parse_day(since, today)[0] if since else today - timedelta(days=DEFAULT_DAYS - 1)
-    last = _parse_day(until, today)[1] if until else today
-    if last < first:
-        raise OperatorError(f"the period ends ({last}) before it begins ({first}). Swap --since and --until")
-    return Period(first, last)
+    labels = count_labels(report.columns)
+    figures = report.columns[labels:]
+    is_series = find_definition(report.name).is_series
+    keys: Callable[[int, Row], Any] = (lambda place, row: place) if is_series else (lambda place, row: row[:labels])
+    earlier = {keys(place, row): row[labels:] for place, row in enumerate(before.rows)}
+    nothing: Row = (None,) * len(figures)
+    rows = tuple((*row, *earlier.get(keys(place, row), nothing)) for place, row in enumerate(report.rows))
+    return replace(report, columns=(*report.columns, *(f"previous_{name}" for name in figures)), rows=rows)
 
 
-def _parse_day(text: str, today: date) -> tuple[date, date]:
-    """Return the first and the last day of what is named."""
-    words = {"today": 0, "yesterday": 1}
-    if text in words or (text.endswith("d") and text[:-1].isdecimal() and len(text) < 6):
-        day = today - timedelta(days=words[text] if text in words else int(text[:-1]) - 1)
-        return day, day
-    try:
-        if len(text) == len("2026-11"):
-            first = date.fromisoformat(f"{text}-01")
-            return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise OperatorError(
-            f'can\'t read "{text}" as a day. Write 2026-11-21, 2026-11, today, yesterday, or 7d for the last 7 days'
-        ) from None
-    return day, day
+# Columns that say what a row is about; all others hold figures.
+LABELS: Final = frozenset(
+    {
+        "day", "month", "weekday", "hour", "page", "kind", "referrer", "channel", "campaign", "country",
+        "network_class", "language", "device", "browser", "system", "status", "from_ms", "robot", "hidden",
+    }
+)  # fmt: skip
+
+
+def count_labels(columns: Sequence[str]) -> int:
+    """Count the columns, from the first, that say what a row is about."""
+    return next((index for index, name in enumerate(columns) if name not in LABELS), len(columns))

@@ -1,6 +1,8 @@
--- What the site answered to people
-SELECT value AS status, sum(hits) AS hits, sum(visits) AS visits
+-- Status codes
+-- What the site answered to people.
+-- dimension: status
+SELECT value AS status, sum(hits) AS requests, sum(visits) AS visits
 FROM daily
 WHERE dimension = 'status' AND date BETWEEN $since AND $until AND site = coalesce($site, site)
 GROUP BY value
-ORDER BY hits DESC, status
+ORDER BY requests DESC, status

@@ -37,6 +37,11 @@ counted AS (
             visits.seconds,
             '' AS total,
             CASE WHEN people.is_pageview THEN people.route END AS page,
+            CASE WHEN people.is_pageview AND people.kind = 'search' THEN people.route END AS search,
+            CASE WHEN people.is_pageview AND people.kind = 'item' THEN people.route END AS item,
+            CASE WHEN people.is_pageview AND people.kind = 'download' THEN people.route END AS download,
+            CASE WHEN people.status IN (404, 410) THEN people.referrer END AS broken,
+            CASE WHEN people.status >= 500 THEN people.route END AS failing,
             people.kind,
             coalesce(visits.referrer, nullif(people.referrer, '(internal)'), '(other)') AS referrer,
             coalesce(visits.channel, nullif(people.channel, 'internal'), '(other)') AS channel,
@@ -51,7 +56,7 @@ counted AS (
             people.status::VARCHAR AS status
         FROM people LEFT JOIN visits USING (date, site, visit)
     )
-    ON total, page, kind, referrer, channel, campaign, country, network_class,
+    ON total, page, search, item, download, broken, failing, kind, referrer, channel, campaign, country, network_class,
        browser, os, device, language, hour, status
     INTO NAME dimension VALUE value
 ),

@@ -11,6 +11,7 @@ A published store (`publish`) has no hot rows, and goes by its manifest.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -60,12 +61,12 @@ class Store(ABC):
     k: int
     unreadable: set[Path] = field(default_factory=set, init=False)  # files that were left out, being broken
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """Open the views, as the store is now.
+    def connect(self, memory_mb: int | None = None) -> duckdb.DuckDBPyConnection:
+        """Open the views, as the store is now, for queries that may need so much memory, or most of the machine's.
 
         Raises: StoreError when it was written by a newer version, or can't be read
         """
-        return _open_views(self._read(), self.k)
+        return _open_views(self._read(), self.k, memory_mb)
 
     def dataset(self, name: View) -> ds.Dataset:
         """Open one view as a pyarrow dataset, as the store is now.
@@ -80,6 +81,13 @@ class Store(ABC):
         return ds.dataset([settled[name], ds.dataset(recent.cast(_SCHEMAS[name]))])
 
     @abstractmethod
+    def version(self) -> Hashable:
+        """Return what is another once the store has changed.
+
+        Raises: StoreError when it can't be read
+        """
+
+    @abstractmethod
     def _read(self) -> Contents: ...
 
 
@@ -89,6 +97,15 @@ class FolderStore(Store):
 
     root: Path
     _verified: dict[Path, Identity] = field(default_factory=dict, init=False)
+
+    def version(self) -> Hashable:
+        """Return the names of all days, and the files of those that are hot."""
+        settled = tuple(tuple(days(self.root, kind)) for kind in ("hits", "daily"))
+        try:
+            hot = read_snapshot(self.root)
+        except FileNotFoundError:  # changing this moment: another version than any before or after
+            return object()
+        return settled, hot.live, hot.merged, hot.segments
 
     def _read(self) -> Contents:
         for _ in range(_ATTEMPTS):
@@ -143,9 +160,18 @@ class PublishedStore(Store):
 
     objects: Objects
 
+    def version(self) -> Hashable:
+        """Return the manifest."""
+        return self._read_manifest()
+
     def _read(self) -> Contents:
+        manifest = parse_manifest(self._read_manifest())
+        kinds: tuple[Kind, ...] = ("hits", "daily", "vocabulary")
+        return Contents(_no_hot_rows(), {kind: self._open_settled(kind, manifest.days(kind)) for kind in kinds})
+
+    def _read_manifest(self) -> bytes:
         try:
-            manifest = parse_manifest(self.objects.read(MANIFEST))
+            return self.objects.read(MANIFEST)
         except FileNotFoundError:
             raise StoreError(
                 f"{self.objects.prefix}: nothing published there yet. `anonproxy run` does it; or correct the address"
@@ -155,8 +181,6 @@ class PublishedStore(Store):
                 f"{self.objects.prefix}: the object store doesn't answer, or not to these credentials. "
                 "Check endpoint_override and the AWS_ variables"
             ) from None
-        kinds: tuple[Kind, ...] = ("hits", "daily", "vocabulary")
-        return Contents(_no_hot_rows(), {kind: self._open_settled(kind, manifest.days(kind)) for kind in kinds})
 
     def _open_settled(self, kind: Kind, found: list[tuple[Day, str]]) -> ds.Dataset:
         files = [(day, self.objects.locate(name)) for day, name in found]
@@ -224,11 +248,11 @@ def _open_files(kind: Kind, files: list[tuple[Day, str]], filesystem: FileSystem
     )
 
 
-def _open_views(contents: Contents, k: int) -> duckdb.DuckDBPyConnection:
+def _open_views(contents: Contents, k: int, memory_mb: int | None) -> duckdb.DuckDBPyConnection:
     connection = sql.connect(contents.hot)
     for kind, dataset in contents.settled.items():
         connection.register(f"settled_{kind}", dataset)
     connection.sql(sql.read_sql("marginals"), params={"k": k}).create_view("hot_daily")
     connection.execute(sql.read_sql("read_views"))
-    sql.lock(connection)
+    sql.lock(connection, memory_mb)
     return connection

@@ -33,8 +33,10 @@ def connect(hot_rows: pa.Table) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """Take away the disk, the network and the right to get them back."""
+def lock(connection: duckdb.DuckDBPyConnection, memory_mb: int | None = None) -> None:
+    """Take away the disk, the network, perhaps some memory, and the right to get them back."""
+    if memory_mb:
+        connection.execute(f"SET memory_limit = '{memory_mb:d} MB'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 

@@ -1,19 +1,23 @@
-"""Rebuild or review the lists under anonproxy/anonymize/data. Where each comes from: docs/data-sources.md.
+"""Rebuild or review the lists under anonproxy/*/data. Where each comes from: docs/data-sources.md.
 
 Nothing is downloaded: the sources are a Debian package and development dependencies, refreshed by their own tools.
 """
 
 import ipaddress
+import json
 import lzma
+import math
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+from babel.core import get_global
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from mmdb_writer import MMDBWriter
 from netaddr import IPNetwork, IPSet
@@ -23,6 +27,11 @@ from anonproxy.anonymize.place import KEEP_BITS
 from anonproxy.model.vocabularies import COUNTRIES
 
 COUNTRY_FILE = Path(__file__).parents[1] / "anonproxy/anonymize/data/country.mmdb.xz"
+WORLD_FILE = Path(__file__).parents[1] / "anonproxy/web/data/world.json"
+WORLD_WIDTH = 1000
+# Units of the map: what is nearer to a straight line than this is drawn as one, and what is smaller is left out.
+WORLD_TOLERANCE = 0.55
+SMALLEST_ISLAND = 2.5
 ATTRIBUTION = "IPFire Location, https://location.ipfire.org/, CC BY-SA 4.0; coarsened to /24 and /32"
 
 
@@ -129,6 +138,99 @@ def countries(geoip: Path, geoip6: Path) -> None:
         COUNTRY_FILE.write_bytes(lzma.compress(plain.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
     click.echo(f"{COUNTRY_FILE.name}: {COUNTRY_FILE.stat().st_size:,} bytes, {len(networks)} countries")
     click.echo(f"source of {built:%Y-%m-%d}: write that date into docs/data-sources.md")
+
+
+type Point = tuple[float, float]
+
+
+def project(longitude: float, latitude: float) -> Point:
+    """Place a point on the map: Equal Earth, so that a country's colour covers as much as the country does.
+
+    The map is cut along 169° W, through the Bering Strait, where it cuts no country in two.
+
+    Source: Šavrič, Patterson, Jenny, "The Equal Earth map projection", IJGIS 2018
+    """
+    a1, a2, a3, a4 = 1.340264, -0.081106, 0.000893, 0.003796
+    theta = math.asin(math.sqrt(3) / 2 * math.sin(math.radians(latitude)))
+    slope = a1 + 3 * a2 * theta**2 + 7 * a3 * theta**6 + 9 * a4 * theta**8
+    x = 2 / math.sqrt(3) * math.radians((longitude + 169) % 360 - 180) * math.cos(theta) / slope
+    y = theta * (a1 + a2 * theta**2 + a3 * theta**6 + a4 * theta**8)
+    unit = WORLD_WIDTH / 2 / 2.7066  # half the length of the equator
+    return WORLD_WIDTH / 2 + x * unit, WORLD_WIDTH * 0.2415 - y * unit
+
+
+def simplify(line: list[Point]) -> list[Point]:
+    """Leave out points that hardly bend a line (Douglas and Peucker). Its ends stay, so that neighbours still meet."""
+    (x1, y1), (x2, y2) = line[0], line[-1]
+    length = math.hypot(x2 - x1, y2 - y1)
+
+    def distance(point: Point) -> float:
+        x, y = point
+        return abs((x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)) / length if length else math.hypot(x - x1, y - y1)
+
+    far = max(range(len(line)), key=lambda index: distance(line[index]))
+    if len(line) < 3 or distance(line[far]) < WORLD_TOLERANCE:
+        return [line[0], line[-1]]
+    return [*simplify(line[: far + 1])[:-1], *simplify(line[far:])]
+
+
+def measure_area(ring: list[Point]) -> float:
+    """Return the area of a ring (Gauss)."""
+    return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(ring, [*ring[1:], ring[0]], strict=True))) / 2
+
+
+def draw_path(rings: list[list[Point]]) -> str:
+    """Write rings as the `d` of an SVG path, in whole units but for a digit; the largest ring is always drawn."""
+    largest, *rest = sorted(rings, key=measure_area, reverse=True)
+    islands = [ring for ring in rest if measure_area(ring) >= SMALLEST_ISLAND and not is_cut(ring)]
+    return "".join(map(draw_ring, (largest, *islands)))
+
+
+def is_cut(ring: list[Point]) -> bool:
+    """Tell whether the edge of the map runs through a ring: an island of the Bering Strait."""
+    return max(x for x, _ in ring) - min(x for x, _ in ring) > WORLD_WIDTH / 2
+
+
+def draw_ring(ring: list[Point]) -> str:
+    """Write one ring; a country too small to be seen becomes a small square."""
+    if measure_area(ring) < SMALLEST_ISLAND:
+        x, y = (sum(axis) / len(ring) for axis in zip(*ring, strict=True))
+        return f"M{x - 1.2:.1f} {y - 1.2:.1f}h2.4v2.4h-2.4z"
+    tenths = [(round(x * 10), round(y * 10)) for x, y in ring]
+    steps = [(x2 - x1, y2 - y1) for (x1, y1), (x2, y2) in pairwise(tenths)]
+    moves = " ".join(f"{dx / 10:g} {dy / 10:g}" for dx, dy in steps[:-1] if dx or dy)
+    return f"M{tenths[0][0] / 10:g} {tenths[0][1] / 10:g}l{moves.replace(' -', '-')}z"
+
+
+@main.command()
+@click.argument("source", type=Path)
+def world(source: Path) -> None:
+    """Rebuild world.json from SOURCE, the countries-50m.json of `npm pack world-atlas`."""
+    topology = json.loads(source.read_text(encoding="utf-8"))
+    (scale_x, scale_y), (left, top) = topology["transform"]["scale"], topology["transform"]["translate"]
+    arcs = []
+    for arc in topology["arcs"]:
+        x = y = 0
+        line = []
+        for dx, dy in arc:
+            x, y = x + dx, y + dy
+            line.append(project(x * scale_x + left, y * scale_y + top))
+        arcs.append(simplify(line))
+
+    def join(numbers: list[int]) -> list[Point]:
+        lines = [arcs[number] if number >= 0 else arcs[~number][::-1] for number in numbers]
+        return [point for line in lines for point in line[:-1]] + [lines[0][0]]
+
+    aliases = get_global("territory_aliases")
+    paths = {}
+    for shape in topology["objects"]["countries"]["geometries"]:
+        [code] = aliases.get(shape.get("id"), ["-"])
+        polygons = [shape["arcs"]] if shape["type"] == "Polygon" else shape["arcs"]
+        if code != "AQ":  # it would take a quarter of the map
+            paths.setdefault(code, []).extend(join(numbers) for polygon in polygons for numbers in polygon)
+    drawn = {code: draw_path(rings) for code, rings in sorted(paths.items())}
+    WORLD_FILE.write_text(json.dumps(drawn, indent=0) + "\n", encoding="utf-8")
+    click.echo(f"{WORLD_FILE.name}: {WORLD_FILE.stat().st_size:,} bytes, {len(drawn)} shapes")
 
 
 @main.command()

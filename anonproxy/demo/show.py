@@ -364,6 +364,7 @@ def show_next(console: Console, stage: Stage, stay: bool) -> None:
         "logs": f"{stage.folder / 'proxy.log'}, {stage.folder / 'site.log'}",
         "": "",
         "ask more": f"anonproxy report list; anonproxy report pages {config}",
+        "as pages": f"anonproxy web {config}, then open http://127.0.0.1:9902",
         "one request": "anonproxy explain --help",
         "your own site": "anonproxy demo --site http://127.0.0.1:8000",
         "for good": "anonproxy init; anonproxy check; anonproxy run",

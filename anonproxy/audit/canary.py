@@ -1,9 +1,9 @@
 """The canary: send marked requests through the running proxy, and search everything that was written for the marks.
 
 An empty store, or another proxy's, holds no marks either. So the rows are counted, and a canary that left none fails.
+Before the search the proxy is told to seal the hour and to destroy its key: what it keeps for days is what is searched.
 
 The marks live in this process's memory only. What is shown of them is their labels.
-
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ import ssl
 import struct
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +21,14 @@ from typing import Final, Self
 from urllib.parse import quote, urlsplit
 
 from anonproxy.audit.check import Finding, Outcome, Verdict
+from anonproxy.audit.checks.surroundings import read_journal
 from anonproxy.audit.evidence import Progress, ignore_progress
 from anonproxy.audit.marks import Mark
 from anonproxy.audit.probes import PROBES, Marker, Probe, Scheme
+from anonproxy.audit.processes import NO_MACHINE, Machine
 from anonproxy.audit.search import Hit, SearchResult, search, search_bytes
 from anonproxy.audit.watch import Look, RowCounter, Watch, find_admin
-from anonproxy.model.errors import OperatorError
+from anonproxy.model.errors import OperatorError, StoreError
 from anonproxy.model.settings import Settings, SiteSettings
 
 # A site that takes longer is left: its row is written all the same.
@@ -41,8 +43,14 @@ MISDIRECTED: Final = 421
 MAX_ENCODINGS_SHOWN: Final = 3
 
 ROWS_CLAIM: Final = "Every request that was sent left its row in this store"
+FORCED_CLAIM: Final = "The hour was sealed and the key destroyed before the search"
 MARKS_CLAIM: Final = "Nothing that was sent is written anywhere, in any form"
 CONTROL_CLAIM: Final = "The search finds each of the marks where it does stand"
+
+# What tells the running proxy to do something at once, and gives its answer; StoreError when there is none.
+Tell = Callable[[str], Mapping[str, str | int | bool]]
+# What it is told, and the word of its answer that says that it did it; any answer will do for the key.
+FORCED: Final[Mapping[str, str]] = {"seal": "sealed", "rotate": "made_at"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,7 @@ class Canary:
     requests: int
     rows: int
     account: str  # how rows and requests go together, in words
+    places: tuple[str, ...]  # what was searched
     answers: tuple[Answer, ...]
 
     @property
@@ -97,11 +106,13 @@ def run_canary(
     target: Target,
     store: Path,
     now_s: float,
+    tell: Tell,
     settings: Settings | None = None,
     look_in: Sequence[Path] = (),
     progress: Progress = ignore_progress,
+    machine: Machine = NO_MACHINE,
 ) -> Canary:
-    """Send the probes, wait until their rows are written, and search the store and whatever else was named.
+    """Send the probes, wait for their rows, have them sealed, and search the store and whatever else may hold them.
 
     Raises: OperatorError when the proxy, the store or a place to look in can't be reached
     """
@@ -116,16 +127,21 @@ def run_canary(
     send_all(target, probes, marker, progress)
     progress("waiting", 0, 1)
     added = watch.wait(before, sent.least, settings.store.flush_s if settings else None) - before
+    forced = force(tell)
     progress("searching", 0, 1)
-    found = search_places([store, *look_in], marker.made)
+    places = (store, *look_in, *machine.outputs, *machine.temporary_files(store))
+    found = search_places(places, marker.made)
+    journals = [search_journal(unit, now_s, marker.made) for unit in machine.units]
     return Canary(
         target.url,
         sent.requests,
         added.rows,
         account_for(sent, added),
+        (*map(str, places), *(f"the journal of {unit}" for unit in machine.units)),
         (
             Answer(ROWS_CLAIM, judge_rows(sent, added)),
-            Answer(MARKS_CLAIM, judge_marks(found, len(marker.made))),
+            Answer(FORCED_CLAIM, forced),
+            Answer(MARKS_CLAIM, judge_marks(found, len(marker.made), journals)),
             Answer(CONTROL_CLAIM, judge_control(marker.made)),
         ),
     )
@@ -296,6 +312,19 @@ def _receive(connection: socket.socket) -> Iterator[bytes]:
 # --- Judging --------------------------------------------------------------------------------------------------------
 
 
+def force(tell: Tell) -> Outcome:
+    """Have the proxy seal the hour and destroy its key now, so that nothing is searched that is yet to change."""
+    done: list[str] = []
+    for command, word in FORCED.items():
+        try:
+            if not tell(command).get(word):
+                return Outcome({"commands": len(done)}, (), (f"the proxy could not {command}: its disk refused",))
+        except StoreError as error:
+            return Outcome({"commands": len(done)}, (), (f"the proxy could not be told to {command}. {error}",))
+        done.append(command)
+    return Outcome({"commands": len(done)})
+
+
 def account_for(sent: Sent, added: Look) -> str:
     """Say in words how the new rows and the requests go together."""
     said = f"{sent.requests} requests, {added.rows} new rows: {_compare(sent, added.rows)}."
@@ -344,11 +373,21 @@ def search_places(places: Sequence[Path], marks: Sequence[Mark]) -> SearchResult
     return result
 
 
-def judge_marks(found: SearchResult, marks: int) -> Outcome:
+def search_journal(unit: str, since_s: float, marks: Sequence[Mark]) -> Outcome:
+    """Search what a service logged to systemd's journal meanwhile."""
+    unknown: list[str] = []
+    content = b"".join(read_journal(unit, unknown, since_s))
+    found = search_bytes(content, marks, f"the journal of {unit}")
+    return Outcome({"bytes": len(content)}, tuple(_findings(found.hits)), tuple(unknown))
+
+
+def judge_marks(found: SearchResult, marks: int, journals: Sequence[Outcome] = ()) -> Outcome:
     """Say which marks were found where, by their labels."""
-    looked_at = {"marks": marks, "files": found.files, "bytes": found.size_bytes, "pages": found.pages}
+    size_bytes = found.size_bytes + sum(journal.looked_at["bytes"] for journal in journals)
+    looked_at = {"marks": marks, "files": found.files, "bytes": size_bytes, "pages": found.pages}
+    findings = (*_findings(found.hits), *(finding for journal in journals for finding in journal.findings))
     unknown = [f"{piece.path}{piece.place and f' ({piece.place})'}: {piece.reason}" for piece in found.unopened]
-    return Outcome(looked_at, tuple(_findings(found.hits)), tuple(unknown))
+    return Outcome(looked_at, findings, (*unknown, *(what for journal in journals for what in journal.unknown)))
 
 
 def _findings(hits: Iterable[Hit]) -> Iterator[Finding]:

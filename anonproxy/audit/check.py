@@ -33,13 +33,37 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """A share that was measured, what to aim at, and what to change where it isn't reached; no verdict follows."""
+
+    what: str
+    share: float
+    aim: float | None = None  # at most so much; None where no setting helps
+    advice: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        """Tell whether it is as it should be, as far as anybody can do something about it."""
+        return self.aim is None or self.share <= self.aim
+
+    def __str__(self) -> str:
+        aim = "" if self.aim is None else f" (to aim at: at most {render_share(self.aim)})"
+        return f"{self.what}: {render_share(self.share)}{aim}{f'. {self.advice}' if self.advice else ''}"
+
+
+def render_share(share: float) -> str:
+    """Write a share as a percentage."""
+    return f"{100 * share:.1f}\u00a0%"
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a look brought: how much was looked at, what was found, what could not be told, what was measured."""
 
     looked_at: Mapping[str, int]  # how many of what, like {"files": 3, "rows": 120}
     findings: tuple[Finding, ...] = ()
     unknown: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()  # to be weighed by whoever reads them; no verdict follows from them
+    figures: tuple[str | Figure, ...] = ()  # to be weighed by whoever reads them; no verdict follows from them
 
     @property
     def verdict(self) -> Verdict:

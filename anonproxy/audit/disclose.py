@@ -225,6 +225,7 @@ def _say_held(tables: list[Table], day: date) -> Point:
 def _say_deleted(custody: Custody, day: date) -> Iterator[Point]:
     acts = {
         "settled": "Its visit numbers were deleted",
+        "imported": "It was made of old logs, without visit numbers,",
         "purged": "Files of this day were deleted because of their age",
     }
     for entry in custody.entries:
@@ -316,6 +317,7 @@ def ask_address(evidence: Evidence, custody: Custody, text: str, settings: Setti
         *_say_networks(evidence, address),
         *_say_class(evidence, address, settings),
         _say_silent_rows(evidence),
+        _say_memory(settings),
         _say_keys(evidence, custody),
     ]
     return Answer("the address that was given", tuple(points), found, unsearched)
@@ -395,6 +397,20 @@ def _say_silent_rows(evidence: Evidence) -> Point:
     return Point(
         f"{silent:,} of {rows:,} rows hold no network at all: any of them could be from this address, or any other.",
         "the column network of every file in hot/ and hits/",
+    )
+
+
+def _say_memory(settings: Settings | None) -> Point:
+    """Say what the running service knows without writing it: nobody can hand that over later."""
+    remembered = (
+        "those that asked within five minutes, for `anonproxy top`"
+        if settings is None or settings.proxy.top
+        else "none beyond these, since proxy.top is off"
+    )
+    return Point(
+        "A running service knows in its memory the addresses whose connections are open just now and, of others, "
+        f"{remembered}. It is never written, and gone with the process.",
+        "no configuration was given; this is what the default one does" if settings is None else "the configuration",
     )
 
 

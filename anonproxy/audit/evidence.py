@@ -9,8 +9,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
+from anonproxy.audit.bucket import Bucket
 from anonproxy.audit.limits import Limits, digest_settings
 from anonproxy.audit.parquet_pages import BrokenParquet
+from anonproxy.audit.processes import NO_MACHINE, Machine
 from anonproxy.audit.tables import Table, Value, parse_table
 from anonproxy.audit.tree import HOUR_S, Node, Tier, day_start, walk
 from anonproxy.model.errors import StoreError
@@ -77,6 +79,8 @@ class Evidence:
         limits: Limits | None = None,
         anchor: Anchor = NO_ANCHOR,
         look_in: Sequence[Path] = (),
+        machine: Machine = NO_MACHINE,
+        bucket: Bucket | None = None,
     ) -> None:
         if not root.is_dir():
             raise StoreError(f"{root}: there is no such folder. Name the store with --store or --config")
@@ -84,6 +88,8 @@ class Evidence:
         self.now_s = now_s
         self.anchor = anchor
         self.look_in = tuple(look_in)
+        self.machine = machine
+        self.bucket = bucket  # that the store was fetched from
         self.limits = limits or (Limits.configured(settings) if settings else Limits.loosest())
         self.in_force_since = self._find_start(settings)
         self._kept: dict[str, Table] = {}
@@ -136,12 +142,12 @@ class Evidence:
         Units: unix seconds; None when the ledger doesn't know this configuration as the present one
         """
         digest = digest_settings(settings) if settings else None
-        started = [
+        changes = [
             (entry["details"].get("settings_sha256"), entry["time"])
             for entry in _parse_lines(self.read("ledger/ledger.jsonl") or b"")
-            if entry["event"] == "started"
+            if entry["event"] == "configured"
         ]
-        present = list(takewhile(lambda start: start[0] == digest, reversed(started)))
+        present = list(takewhile(lambda change: change[0] == digest, reversed(changes)))
         return int(present[-1][1]) if present else None
 
     def _read_vocabulary(self, site: str, day: date) -> dict[tuple[Value, Value], Word] | None:

@@ -66,6 +66,7 @@ def describe(settings: Settings, contact: str = NO_CONTACT) -> tuple[Section, ..
         Section(TITLE, tuple(_introduce(settings))),
         Section("What is recorded", tuple(_list_facts(settings))),
         Section("What is never recorded", (Items(tuple(_list_absent(settings))),)),
+        Section("What is only in memory", (MEMORY, Items(tuple(_list_memory(settings))))),
         Section("How long it is kept", tuple(_list_tiers(settings))),
         Section("Children's pages and sensitive topics", tuple(_list_private_pages(settings.sites))),
         Section("If you don't want your visit followed", (OPT_OUT,)),
@@ -264,6 +265,29 @@ def _list_tiers(settings: Settings) -> Iterator[Block]:
         f"{_k(settings)} saw that page in it. In the totals, whatever fewer than {_k(settings)} of a day have in "
         f"common is put together as `{words.OTHER}`."
     )
+
+
+MEMORY: Final = (
+    "To answer you, a computer must know where to. While it does, its memory holds the following, which is never "
+    "written to a disk and is gone when the program ends:"
+)
+
+
+def _list_memory(settings: Settings) -> Iterator[str]:
+    proxy = settings.proxy
+    yield "your full internet address and what you asked for, until you are answered and your connection is closed"
+    if proxy.max_connections or proxy.max_requests_per_s:
+        limited = [
+            *(["connections"] if proxy.max_connections else []),
+            *(["requests"] if proxy.max_requests_per_s else []),
+        ]
+        yield f"how many {_join(limited)} your address has just now, so that nobody can crowd out the others"
+    if proxy.top:
+        yield (
+            "your address (of an IPv6 address the first half) and how often it asked, for five minutes, so that "
+            "whoever runs the website can fend off a swarm of robots"
+        )
+    yield "what ties the pages of your visit together, until the secret key is destroyed"
 
 
 def _list_private_pages(sites: Sequence[SiteSettings]) -> Iterator[Block]:

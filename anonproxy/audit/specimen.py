@@ -74,7 +74,8 @@ def write_specimen(root: Path) -> None:
     """Write a clean store into a new folder."""
     root.mkdir(0o700)
     ledger = Ledger(root / "ledger", YESTERDAY)
-    ledger.append("started", {"version": "0.1.0", "settings_sha256": sha256(b"settings").hexdigest()}, YESTERDAY)
+    ledger.append("started", {"version": "0.1.0"}, YESTERDAY)
+    ledger.append("configured", {"settings_sha256": sha256(b"settings").hexdigest()}, YESTERDAY)
     ledger.append("rotated", {}, TODAY + 4 * HOUR_S)
     write_day(root, YESTERDAY)
     write_hour(root, TODAY + 10 * HOUR_S)

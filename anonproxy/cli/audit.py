@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +15,12 @@ from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from anonproxy.audit.check import Verdict
+from anonproxy.audit.bucket import SCHEME, Bucket, fetch
+from anonproxy.audit.check import Figure, Verdict
 from anonproxy.audit.clauses import PolicyReport, Standing, hold_to, judge_policy
 from anonproxy.audit.evidence import NO_ANCHOR, Anchor
 from anonproxy.audit.limits import Limits
+from anonproxy.audit.processes import Machine, look_around
 from anonproxy.audit.published import Published, verify_published
 from anonproxy.audit.run import NOTHING, Report, Result, run_audit
 from anonproxy.cli import EXIT_WRONG, options
@@ -31,6 +34,9 @@ from anonproxy.model.settings import Settings
 
 # Findings and open questions of one check that the terminal shows; --json has them all.
 SHOWN_NOTES: Final = 8
+
+# What is said where nobody asked for the machine.
+LEFT_OUT: Final = Machine(hidden="logs, temporary folders and processes were left out on request")
 
 # Claims and counts stand side by side from this width on.
 WIDE: Final = 128
@@ -56,7 +62,7 @@ _CLOSINGS: Final = {
 
 @click.command("audit")
 @options.config
-@options.store
+@options.published_store
 @click.option(
     "--policy", "policy_name", metavar="NAME", help="Judge a library's policy. Default: the one of the configuration."
 )
@@ -73,8 +79,9 @@ _CLOSINGS: Final = {
     multiple=True,
     metavar="PATH",
     type=click.Path(exists=True, path_type=Path),
-    help="Logs and temporary folders to look in, too. Can be given several times.",
+    help="Log or folder to look in beside those of the configuration. Can be given several times.",
 )
+@click.option("--store-only", is_flag=True, help="Leave out logs, temporary folders and the processes that serve.")
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON, for machines.")
 @click.option(
     "--html",
@@ -87,19 +94,24 @@ _CLOSINGS: Final = {
 def command(
     ctx: click.Context,
     config_path: Path | None,
-    store_path: Path | None,
+    store_path: str | None,
     policy_name: str | None,
     key_path: Path | None,
     head: str | None,
     look_in: tuple[Path, ...],
+    store_only: bool,
     as_json: bool,
     page_path: Path | None,
 ) -> None:
     """Prove from the bytes on disk that nothing identifying was kept.
 
-    Every check first has to find a leak that is planted for it in a specimen of a store. With --store alone it works
-    on a copy of a store (`cp -a`), without its configuration, and holds it to the loosest that any may set. With a
-    policy it says clause by clause what is kept, what is broken, and what lies outside what this software can see.
+    Every check first has to find a leak that is planted for it in a specimen. With --store alone it works on a copy of
+    a store (`cp -a`), or on a published one (s3://BUCKET/PREFIX), without its configuration, and holds it to the
+    loosest that any may set. With a policy it says clause by clause what is kept, what is broken, and what lies outside
+    what this software can see.
+
+    On the proxy's machine it also looks at the processes that serve the store, at what they print, at their journal and
+    temporary files, and at the logs that [audit] look_in names. Run it as root there: nobody else is told all of that.
 
     Bring the public key as it was published, and a head of the ledger that was written down at an earlier audit: what
     lies in the store was written by whom you audit.
@@ -107,20 +119,19 @@ def command(
     Exit status: 0 all proven; 1 something is wrong or could not be told; 2 there is no store to look at.
 
     \b
-    anonproxy audit
-    anonproxy audit --policy greenwich
-    anonproxy audit --look-in /var/log/nginx --look-in /tmp
+    sudo anonproxy audit
+    anonproxy audit --policy greenwich --store-only
+    sudo anonproxy audit --look-in /var/log/nginx --look-in /tmp
     anonproxy audit --store /mnt/copy-of-the-store --public-key library.pem --head 5d1f0c2a... --html audit.html
     """
     settings = None
     if config_path or not store_path:
         settings = read_settings(options.find_config(config_path))
-    root = options.find_store(store_path, config_path)
     policy = _find_policy(policy_name, settings, config_path)
     limits = Limits.configured(settings) if settings else Limits.loosest()
     anchor = Anchor(key_path.read_bytes() if key_path else None, head.strip().lower() if head else None)
     began_s = time.perf_counter()
-    with _progress(is_shown=not as_json) as bar:
+    with _progress(is_shown=not as_json) as bar, _open(store_path, config_path) as (root, bucket):
         task = bar.add_task("")
         report = run_audit(
             root,
@@ -129,10 +140,14 @@ def command(
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             limits=hold_to(policy, limits) if policy else limits,
             anchor=anchor,
-            look_in=look_in,
+            look_in=() if store_only else (*map(Path, settings.audit.look_in if settings else ()), *look_in),
+            machine=LEFT_OUT if store_only else look_around(root),
+            bucket=bucket,
         )
+        published = verify_published(root, anchor.public_key, anchor.head) if anchor != NO_ANCHOR else None
+    if bucket:
+        report = replace(report, root=str(store_path).partition("?")[0])
     elapsed_s = time.perf_counter() - began_s
-    published = verify_published(root, anchor.public_key, anchor.head) if anchor != NO_ANCHOR else None
     today = datetime.fromtimestamp(now(), UTC).date()
     judged = judge_policy(policy, report.results, settings, today) if policy else None
     if as_json:
@@ -150,6 +165,16 @@ def command(
     is_policy_kept = judged is None or judged.standing in {Standing.KEPT, Standing.OUTSIDE}
     if report.verdict != Verdict.PASS or not is_policy_kept or (published and published.broken):
         ctx.exit(EXIT_WRONG)
+
+
+@contextmanager
+def _open(store: str | None, config_path: Path | None) -> Iterator[tuple[Path, Bucket | None]]:
+    """Give the folder of a store, or of a copy of what was published to a bucket, which is deleted afterwards."""
+    if store and store.startswith(SCHEME):
+        with fetch(store) as fetched:
+            yield fetched
+    else:
+        yield options.find_store(Path(store) if store else None, config_path), None
 
 
 def _write_page(path: Path, page: str) -> None:
@@ -191,12 +216,18 @@ def render_json(
                 },
                 "findings": [{"where": f.where, "what": f.what} for f in result.outcome.findings],
                 "unknown": list(result.outcome.unknown),
-                "figures": list(result.outcome.figures),
+                "figures": [str(figure) for figure in result.outcome.figures],
+                "measured": [
+                    {**asdict(figure), "is_met": figure.is_met}
+                    for figure in result.outcome.figures
+                    if isinstance(figure, Figure)
+                ],
             }
             for result in report.results
         ],
         "head": report.head,
         "unproven": list(report.unproven),
+        "unseen": list(report.unseen),
         "published": asdict(published) if published else None,
         "policy": render_policy(judged) if judged else None,
     }
@@ -212,7 +243,7 @@ def print_report(console: Console, report: Report, elapsed_s: float) -> None:
     if not report.row_count:
         console.print(f"{NOTHING[0].upper()}{NOTHING[1:]}.", style="yellow")
     console.print(_render_controls(report), style="dim")
-    for limit in report.unproven:
+    for limit in (*report.unproven, *report.unseen):
         console.print(f"{limit}.", style="dim")
     if report.head:
         console.print(f"Head of the ledger, for the next audit: {report.head}", style="dim", soft_wrap=True)
@@ -246,7 +277,7 @@ def _render_notes(result: Result) -> Iterator[Text]:
     if len(unknown) > SHOWN_NOTES:
         yield Text(f"and {len(unknown) - SHOWN_NOTES:,} more; --json lists them all", style="dim")
     for figure in result.outcome.figures:
-        yield Text(figure, style="dim")
+        yield Text(str(figure), style="dim" if isinstance(figure, str) or figure.is_met else "yellow")
 
 
 def _render_controls(report: Report) -> str:
@@ -259,9 +290,9 @@ def _render_controls(report: Report) -> str:
 def _progress(*, is_shown: bool) -> Progress:
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description:>9}"),
-        BarColumn(),
+        BarColumn(24),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        TextColumn("{task.description}"),
         console=console,
         transient=True,
         disable=not (is_shown and console.is_terminal),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +15,11 @@ from rich.text import Text
 
 from anonproxy.audit.canary import Canary, parse_target, run_canary
 from anonproxy.audit.check import Outcome, Verdict
+from anonproxy.audit.processes import look_around
 from anonproxy.cli import EXIT_WRONG, options
 from anonproxy.clock import now
 from anonproxy.config import read_settings
+from anonproxy.ingest.control import ask
 
 # Findings at one place that the terminal shows; --json has them all.
 SHOWN_FINDINGS: Final = 12
@@ -44,7 +47,7 @@ _CLOSINGS: Final = {
     multiple=True,
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="File or folder to search beside the store: logs, temporary folders, the site's own logs. May be repeated.",
+    help="File or folder to search beside those of the configuration, like the site's own logs. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON, for machines.")
 @click.pass_context
@@ -60,34 +63,39 @@ def command(
     """Send marked requests through the running proxy and search for them.
 
     Some 75 requests of all kinds go to URL, ordinary ones and broken ones. Each carries secrets made up for it: in
-    addresses, paths, searches, cookies, passwords, forms and so on. Once their rows are written, every byte of the
-    store and of what --look-in names is searched for every secret in every encoding. Run it on the proxy's machine, as
-    a user who may read the store.
+    addresses, paths, searches, cookies, passwords, forms and so on. Once their rows are written, the proxy is told to
+    seal the hour and to destroy its key. Then every byte of the store is searched for every secret in every encoding,
+    and with it what [audit] look_in and --look-in name, what the proxy's processes print, their journal, and what they
+    left in temporary folders. Run it on the proxy's machine, as root, who may see all that.
 
-    It is safe in production. It sends what visitors send and changes nothing, though the site gets an odd POST to its
+    It is safe in production, once a day or so. It sends what visitors send, though the site gets an odd POST to its
     home page. It leaves some 65 rows that count as a few dozen visits: they can be counted, and not be told from other
-    rows. The secrets are never written or shown; what is found goes by its label, like "search term".
+    rows. Visits that go on meanwhile are counted anew, since their key is gone. The secrets are never written or
+    shown; what is found goes by its label, like "search term".
 
     Exit status: 0 nothing was found; 1 a secret was found, rows are missing, or something could not be searched; 2 the
     proxy or the store can't be reached.
 
     \b
-    anonproxy canary http://127.0.0.1:8080 --look-in /var/log/nginx --look-in /tmp
+    anonproxy canary http://127.0.0.1:8080 --look-in /var/log/nginx
     anonproxy canary https://library.example.org
     """
     settings = None
     if config_path or not store_path:
         settings = read_settings(options.find_config(config_path))
-    target = parse_target(url, settings, host)
+    target, root = parse_target(url, settings, host), options.find_store(store_path, config_path)
+    configured = [path for path in map(Path, settings.audit.look_in if settings else ()) if path.exists()]
     with _progress(is_shown=not as_json) as bar:
         task = bar.add_task("")
         canary = run_canary(
             target,
-            options.find_store(store_path, config_path),
+            root,
             now(),
+            partial(ask, root),
             settings,
-            look_in,
+            (*configured, *look_in),
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+            look_around(root),
         )
     if as_json:
         click.echo(json.dumps(render_json(canary), indent=2, ensure_ascii=False))
@@ -104,6 +112,7 @@ def render_json(canary: Canary) -> dict[str, Any]:
         "requests": canary.requests,
         "rows": canary.rows,
         "account": canary.account,
+        "places": list(canary.places),
         "verdict": canary.verdict,
         "answers": [
             {
@@ -121,7 +130,7 @@ def render_json(canary: Canary) -> dict[str, Any]:
 def print_canary(console: Console, canary: Canary) -> None:
     """Print a line for each claim, what was found below it, and what it all means."""
     console.print(f"[bold]Canary at {canary.url}[/]")
-    console.print(f"{canary.account}.\n", style="dim", soft_wrap=True)
+    console.print(f"{canary.account}.\nSearched: {', '.join(canary.places)}.\n", style="dim", soft_wrap=True)
     for answer in canary.answers:
         sign, style = _SIGNS[answer.verdict]
         counts = ", ".join(f"{count:,} {what}" for what, count in answer.outcome.looked_at.items())

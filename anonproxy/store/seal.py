@@ -36,8 +36,10 @@ GRACE_S: Final = 120
 MANY_SEGMENTS: Final = 60
 
 
-def seal(root: Path, now: int, journal: Journal, *, dry_run: bool = False) -> None:
+def seal(root: Path, now: int, journal: Journal, *, dry_run: bool = False, every_hour: bool = False) -> None:
     """Merge the segments of each hour that is over, and of each that has many; hide what a crash left of times.
+
+    Those of every hour are merged if wanted: rows that come later join them at the next time.
 
     Raises: OSError once all hours were tried
     """
@@ -51,7 +53,7 @@ def seal(root: Path, now: int, journal: Journal, *, dry_run: bool = False) -> No
             if not dry_run:
                 recover(hour, journal)
             count = len(segments(hour.open))
-            if count >= MANY_SEGMENTS or (is_over and hour.open.exists()):
+            if count >= MANY_SEGMENTS or ((is_over or every_hour) and hour.open.exists()):
                 if not dry_run:
                     merge(hour, journal)
                 elif count:

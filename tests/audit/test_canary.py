@@ -9,7 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from anonproxy.audit.canary import Sent, Target, account_for, judge_control, judge_marks, judge_rows, parse_target
+from anonproxy.audit.canary import (
+    Sent,
+    Target,
+    Tell,
+    account_for,
+    force,
+    judge_control,
+    judge_marks,
+    judge_rows,
+    parse_target,
+    search_journal,
+)
 from anonproxy.audit.check import Verdict
 from anonproxy.audit.probes import MAKERS, PROBES, Marker, Probe
 from anonproxy.audit.search import search, search_bytes
@@ -286,3 +297,46 @@ def test_control() -> None:
     outcome = judge_control(marker.made)
     assert outcome.verdict == Verdict.PASS, outcome.unknown
     assert outcome.looked_at == {"marks": len(marker.made)}
+
+
+def refusing(command: str) -> dict[str, str | int | bool]:
+    """Answer as a proxy whose disk refuses does."""
+    return {"sealed": False, "made_at": 1} if command == "seal" else {"made_at": 1}
+
+
+def silent(_: str) -> dict[str, str | int | bool]:
+    """Answer as nobody does."""
+    raise StoreError("nothing records into this store. Start it with `anonproxy run`")
+
+
+@pytest.mark.parametrize(
+    ("tell", "verdict", "said"),
+    [
+        (lambda command: {"sealed": True} if command == "seal" else {"made_at": 1}, Verdict.PASS, ()),
+        (refusing, Verdict.UNKNOWN, ("the proxy could not seal: its disk refused",)),
+        (silent, Verdict.UNKNOWN, ("the proxy could not be told to seal. nothing records into this store. Start it "
+                                   "with `anonproxy run`",)),
+    ],
+)  # fmt: skip
+def test_what_is_not_forced_is_said(tell: Tell, verdict: Verdict, said: tuple[str, ...]) -> None:
+    """Without a sealed hour and a new key the search is no proof, and the reason is told."""
+    outcome = force(tell)
+    assert (outcome.verdict, outcome.unknown) == (verdict, said)
+
+
+def test_journal_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the service logged to systemd's journal since the canary began is searched; an unreadable one is no pass."""
+    marker = Marker()
+    secret = marker.fill("{word:search term}", HOST)
+    program = tmp_path / "journalctl"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for script, verdict in (
+        ("echo started", Verdict.PASS),
+        (f'test "$2" = --since=@1795274400 && echo "GET /?q={secret}"', Verdict.FAIL),
+        ("exit 1", Verdict.UNKNOWN),
+    ):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        outcome = search_journal("anonproxy.service", 1_795_274_400, marker.made)
+        assert judge_marks(search([program], []), 1, [outcome]).verdict == verdict
+        assert secret not in str(outcome)

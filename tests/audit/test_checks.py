@@ -298,6 +298,24 @@ def described(path: str, count: int) -> Sabotage:
     return lambda store: change_rows(store, path, change)
 
 
+def fold_a_search(store: Path) -> None:
+    """Let one visit make a rare search; fold it with the usual one among searches, and tell that one among pages."""
+
+    def search(rows: list[Row]) -> None:
+        row = next(row for row in rows if row["kind"] == "search")
+        row.update(route="/reading-club", time=row["time"].replace(hour=0))
+
+    def count(rows: list[Row]) -> None:
+        usual = next(row for row in of(rows, "page") if row["value"] == "/search")
+        usual.update(hits=11, pageviews=11, visits=11)
+        hours = next(row for row in of(rows, "page") if row["value"] == "/hours")
+        hours.update(value="(other)", hits=13, pageviews=13)
+        rows.append({**usual, "dimension": "search", "value": "(other)", "hits": 12, "pageviews": 12, "visits": 12})
+
+    change_rows(store, HITS, search)
+    change_rows(store, DAILY, count)
+
+
 SECRET = b"203.0.113.9 jane@example.org"
 KEY = b"-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----\n"
 
@@ -330,6 +348,8 @@ LEAKS: dict[str, tuple[Sabotage, set[str]]] = {
     "a status that there isn't": (daily(dimension="status", value="299"), {"closed-world"}),
     "an invented dimension": (daily(dimension="patron", value="jane"), {"closed-world"}),
     "a day without its vocabulary": (removed(VOCABULARY), {"closed-world", "networks"}),
+    "a whole sentence between spaces in a page": (
+        admitted("route", "/how  to  file"), {"closed-world"}),
     "a query in an admitted page": (admitted("route", "/search?q=divorce"), {"closed-world"}),
     "a whole Referer in a list": (admitted("referrer", "https://a.example/jane", "list", None), {"closed-world"}),
     "a class that names a family": (admitted("network_class", "Jane Smith", "configured", None), {"closed-world"}),
@@ -343,6 +363,8 @@ LEAKS: dict[str, tuple[Sabotage, set[str]]] = {
     "three requests that were left out": (withheld("browser", hits=3), {"differencing"}),
     "a page view that was left out": (withheld("page", hits=1), {"differencing"}),
     "page views of a language that were left out": (withheld("language", pageviews=2), {"differencing"}),
+    "visits of a country that were left out": (withheld("country", visits=2), {"differencing"}),
+    "seconds of a language that were left out": (withheld("language", seconds=60), {"differencing"}),
     "a device that is the only one not named": (split("device", "phone", "tablet", "(other)"), {"differencing"}),
     "a class that is the only one not named": (split("network_class", "(other)"), {"differencing"}),
     "a system that the rows still tell": (
@@ -553,7 +575,7 @@ def test_holds_the_store_to_its_configuration(store: Path, name: str) -> None:
 def test_knows_since_when_the_configuration_is_in_force(store: Path) -> None:
     """What was written before a configuration was tightened is held to the loosest, what came after to that one."""
     settings = parse_settings(f"{SITE}\n[privacy]\nipv6_prefix = 28\n", "test")
-    sign(store, "started", {"settings_sha256": digest_settings(settings)}, TODAY + 12 * HOUR_S)
+    sign(store, "configured", {"settings_sha256": digest_settings(settings)}, TODAY + 12 * HOUR_S)
     assert judge(store, settings) == {}
     add_words(store, ("network", "198.51.100.0/25", "admitted", 10))
     assert judge(store, settings) == {"networks": Verdict.FAIL}
@@ -562,8 +584,8 @@ def test_knows_since_when_the_configuration_is_in_force(store: Path) -> None:
 def test_a_configuration_that_the_ledger_does_not_know_holds_for_all(store: Path) -> None:
     """Nobody gets older rows excused by a configuration that the proxy never started with."""
     settings = parse_settings(f"{SITE}\n[privacy]\nipv6_prefix = 28\n", "test")
-    sign(store, "started", {"settings_sha256": digest_settings(settings)}, TODAY)
-    sign(store, "started", {"settings_sha256": "0" * 64}, TODAY + HOUR_S)
+    sign(store, "configured", {"settings_sha256": digest_settings(settings)}, TODAY)
+    sign(store, "configured", {"settings_sha256": "0" * 64}, TODAY + HOUR_S)
     assert judge(store, settings) == {"networks": Verdict.FAIL}
 
 
@@ -649,6 +671,7 @@ def test_copy_without_times_is_no_pass(store: Path) -> None:
 HARMLESS: dict[str, Sabotage] = {
     "a visit of four hours": carry_on(TODAY + 14 * HOUR_S),
     "a page of the day after, where a visit ended": daily(dimension="exit", value="/reading-club"),
+    "a shared page with a space in its name": admitted("route", "/tags/jquery mobile"),
     "a shared page with a name like a version": admitted("route", "/koha/24.05.01"),
     "a public site with digits": admitted("referrer", "163.com", "list", None),
     "a sealed hour that is being merged": lambda store: (store / SEALED).rename(store / f"{SEALED}.tmp"),
@@ -681,6 +704,16 @@ def test_waits_for_the_entry_of_the_last_hour(store: Path) -> None:
     write_hour(store, TODAY + 14 * HOUR_S, is_journalled=False)
     assert judge(store, now_s=TODAY + 15 * HOUR_S + 600) == {}
     assert judge(store, now_s=TODAY + 16 * HOUR_S) == {"ledger": Verdict.FAIL}
+
+
+def test_says_what_dimensions_give_away_of_each_other(store: Path) -> None:
+    """A rare search that is folded with the usual one, which the list of pages names, is told as a figure."""
+    (check,) = (check for check in CHECKS if check.code == "differencing")
+    assert check.look(Evidence(store, NOW)).figures == ()
+    fold_a_search(store)
+    outcome = check.look(Evidence(store, NOW))
+    assert outcome.verdict == Verdict.PASS
+    assert "how many visits one rare page had follows" in str(outcome.figures)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.code)

@@ -65,6 +65,8 @@ FACTS_BY_SETTING: tuple[tuple[dict[str, str], tuple[str, ...]], ...] = (
      ("for at most 36 hours", "deleted after 36 hours at most", "without that number 30 days", "each day 13 months")),
     ({"top": '[network_classes]\nin-library = ["198.51.100.0/24"]'}, ("One of in-library, remote;",)),
     ({"top": '[proxy]\nforward_client = "truncated"'}, ("learns your network from it, but not your full address",)),
+    ({"top": "[proxy]\nmax_requests_per_s = 5"}, ("how many connections and requests your address has just now",)),
+    ({"top": "[proxy]\nmax_connections = 0\nmax_requests_per_s = 5"}, ("how many requests your address has",)),
     ({"site": 'sensitive = ["/law", "/health/**"]\nchildren = []'},
      ("Sensitive topics: everything below /health/; /law",)),
     ({"site": "sensitive = []\nchildren = []"}, ("No pages are set apart",)),
@@ -93,6 +95,14 @@ def test_one_change_changes_one_place() -> None:
     first, second = (page.splitlines() for page in pages)
     differing = [(a, b) for a, b in zip(first, second, strict=True) if a != b]
     assert differing == [("| Totals for each day | 25 months |", "| Totals for each day | 12 months |")]
+
+
+def test_page_tells_what_is_in_memory() -> None:
+    """What `anonproxy top` remembers is told where it is on, and nowhere else."""
+    told = "how often it asked, for five minutes"
+    assert told in text()
+    assert told not in text(top="[proxy]\ntop = false")
+    assert told not in text(top='profile = "strict"')
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from anonproxy.audit.check import Finding, Outcome, Verdict
-from anonproxy.audit.checks import CHECKS
+from anonproxy.audit.check import Figure, Finding, Outcome, Verdict
+from anonproxy.audit.checks import BUCKET, CHECKS, PROCESS_CHECKS, SURROUNDINGS
 from anonproxy.audit.checks.buckets import CHECK as BUCKETS
 from anonproxy.audit.checks.ledger import CHECK as LEDGER_CHECK
 from anonproxy.audit.checks.reidentification import CHECK as REIDENTIFICATION
 from anonproxy.audit.evidence import Anchor, Evidence
 from anonproxy.audit.ledger import Ledger
-from anonproxy.audit.run import run_audit
+from anonproxy.audit.run import NO_PROCESSES, run_audit
 from anonproxy.audit.specimen import (
     HITS,
     LEDGER,
@@ -79,6 +79,15 @@ def test_every_check_proves_itself(store: Path) -> None:
     assert len(report.results) == len(CHECKS) >= 12
 
 
+def test_every_check_is_documented() -> None:
+    """The table of what an auditor would ask names every check, and no other."""
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| \d", line)]
+    assert [int(row.split("|")[1]) for row in rows] == list(range(1, 21))
+    named = {code for row in rows for code in re.findall(r"`([a-z]+(?:-[a-z]+)*)`", row.split("|")[3])}
+    assert named == {check.code for check in (*CHECKS, BUCKET, SURROUNDINGS, *PROCESS_CHECKS)}
+
+
 def blind(_: Evidence) -> Outcome:
     """See nothing."""
     return Outcome({"files": 1})
@@ -125,7 +134,8 @@ def test_progress_is_told(store: Path) -> None:
     """Whoever waits learns what is done and how much is left."""
     told: list[tuple[str, int, int]] = []
     run_audit(store, NOW, progress=lambda *step: told.append(step))
-    assert {what for what, _, _ in told} == {"proving", "reading", "checking"}
+    wanted = {f"{step}: {check.claim}" for step in ("proving", "checking") for check in CHECKS}
+    assert {what for what, _, _ in told} == {"reading", *wanted}
     assert all(0 <= done < total for _, done, total in told)
 
 
@@ -268,12 +278,12 @@ def cut_off(store: Path) -> None:
 @pytest.mark.parametrize("tamper", [begin_anew, cut_off], ids=["another key", "cut off"])
 def test_what_was_brought_along_shows_what_the_store_can_not(store: Path, tamper: Callable[[Path], None]) -> None:
     """By its own key a forged ledger passes, and the audit says what that can't show; by the published it fails."""
-    anchor = Anchor((store / "ledger/public-key.pem").read_bytes(), head_of(store, 4))
+    anchor = Anchor((store / "ledger/public-key.pem").read_bytes(), head_of(store, 5))
     tamper(store)
     alone = run_audit(store, NOW, checks=(LEDGER_CHECK,))
     assert (alone.verdict, len(alone.unproven)) == (Verdict.PASS, 2)
     report = run_audit(store, NOW, checks=(LEDGER_CHECK,), anchor=anchor)
-    assert (report.verdict, report.unproven) == (Verdict.FAIL, ())
+    assert (report.verdict, report.unproven, report.unseen) == (Verdict.FAIL, (), (NO_PROCESSES,))
 
 
 def test_key_that_was_brought_along_replaces_the_stores_own(store: Path, tmp_path: Path) -> None:
@@ -283,7 +293,7 @@ def test_key_that_was_brought_along_replaces_the_stores_own(store: Path, tmp_pat
     tidy(store)
     assert run_audit(store, NOW, checks=(LEDGER_CHECK,)).verdict == Verdict.UNKNOWN
     report = run_audit(store, NOW, checks=(LEDGER_CHECK,), anchor=Anchor(key.read_bytes()))
-    assert (report.verdict, report.head, len(report.unproven)) == (Verdict.PASS, head_of(store, 4), 1)
+    assert (report.verdict, report.head, len(report.unproven)) == (Verdict.PASS, head_of(store, 5), 1)
     (result,) = run_audit(store, NOW, checks=(LEDGER_CHECK,), anchor=Anchor(b"?")).results
     assert [str(finding) for finding in result.outcome.findings] == [
         "the public key that was brought along: is not a public key"
@@ -295,11 +305,11 @@ def test_command_takes_what_was_brought_along(store: Path, tmp_path: Path) -> No
     """The command holds the ledger to a key and a head that are given to it, and says so."""
     key = tmp_path / "published.pem"
     key.write_bytes((store / "ledger/public-key.pem").read_bytes())
-    arguments = ["--store", str(store), "--public-key", str(key), "--head", f" {head_of(store, 2).upper()}"]
+    arguments = ["--store", str(store), "--public-key", str(key), "--head", f" {head_of(store, 3).upper()}"]
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 0, result.output
     words = " ".join(result.output.split())
-    assert "The ledger is the one that was published: 4 entries" in words
+    assert "The ledger is the one that was published: 5 entries" in words
     assert "verified with the public key" not in words
 
 
@@ -309,7 +319,7 @@ def test_command_says_what_the_stores_own_key_can_not_show(store: Path) -> None:
     words = " ".join(CliRunner().invoke(command, ["--store", str(store)]).output.split())
     assert "verified with the public key that lies in the store" in words
     assert "whether its last entries were cut off" in words
-    assert head_of(store, 4) in words
+    assert head_of(store, 5) in words
 
 
 @pytest.mark.usefixtures("today")
@@ -332,13 +342,17 @@ def test_command_looks_in_other_folders(store: Path, tmp_path: Path) -> None:
 
 def figures(store: Path) -> str:
     """Return what the check of re-identification measured."""
-    return " ".join(REIDENTIFICATION.look(Evidence(store, NOW)).figures).replace("\u00a0", " ")
+    return " ".join(map(str, REIDENTIFICATION.look(Evidence(store, NOW)).figures)).replace("\u00a0", " ")
 
 
 def test_figures_tell_who_stands_alone(store: Path) -> None:
     """Shares of rows that are alone or below k, groups of one page, unique trails: each is told, and none fails."""
-    assert "hits: of 48 rows of people 0.0 % stand alone" in figures(store)
-    assert "hot: 0.0 % of 17 visits opened pages in an order that no other visit has" in figures(store)
+    alone = "hits: rows that stand alone by time, network, place, device and language: {} (to aim at: at most 5.0 %)"
+    trails = "hot: visits, of 17, that opened pages in an order that no other visit has: {}."
+    assert alone.format("0.0 %") in figures(store)
+    assert "hits: rows in a group of one page only (l-diversity 1): 0.0 % (to aim at: at most 10.0 %)" in figures(store)
+    assert trails.format("0.0 %") in figures(store)
+    assert "coarser" not in figures(store)
 
     def make_odd(rows: list[Row]) -> None:
         rows[:] = [
@@ -347,15 +361,17 @@ def test_figures_tell_who_stands_alone(store: Path) -> None:
         ]
 
     change_rows(store, HITS, make_odd)
-    assert f"hits: of {len(OSES)} rows of people 100.0 % stand alone" in figures(store)
-    assert "With privacy.store_network = false 100.0 % of them, privacy.time_resolution" in figures(store)
+    assert alone.format("100.0 %") in figures(store)
+    assert "No coarser time or network would change it" in figures(store)
+    measured = REIDENTIFICATION.look(Evidence(store, NOW)).figures
+    assert [figure.is_met for figure in measured if isinstance(figure, Figure) and figure.aim] == [False, False, False]
     visit = next(row["visit"] for row in read_rows(store, SEALED) if row["visit"])
     change_rows(
         store,
         SEALED,
         lambda rows: [row.update(route="/hours") for row in rows if row["visit"] == visit and row["step"] == 1],
     )
-    assert "hot: 5.9 % of 17 visits" in figures(store)
+    assert trails.format("5.9 %") in figures(store)
 
 
 # --- In front of a real site ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 from anonproxy.audit.checks.foreign import CHECK as FOREIGN
 from anonproxy.audit.checks.ledger import CHECK as LEDGER_CHECK
-from anonproxy.audit.evidence import Evidence
+from anonproxy.audit.evidence import Anchor, Evidence
 from anonproxy.audit.ledger import Ledger
 from anonproxy.audit.published import verify_published
 from anonproxy.audit.specimen import (
@@ -25,9 +25,11 @@ from anonproxy.audit.specimen import (
     SEALED,
     TODAY,
     YESTERDAY,
+    change_rows,
     plant,
     read_rows,
     sign,
+    tidy,
     write_day,
     write_hour,
     write_rows,
@@ -41,6 +43,8 @@ from tests.store.examples import MIDNIGHT, K, settings, visits, write
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "verify-ledger"
 PUBLIC_KEY = "ledger/public-key.pem"
+OTHER_HITS = "hits/site=www/date=2026-11-19/hits.parquet"
+OTHER_HOUR = "hot/site=www/date=2026-11-21/11.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a store whose entries hold digests, and beside it its public key and head as they were published."""
     root = tmp_path_factory.mktemp("original") / "store"
     write_specimen(root)
+    write_day(root, YESTERDAY - DAY_S)
+    write_hour(root, TODAY + 11 * HOUR_S)
+    (root.parent / "earlier").write_bytes((root / SEALED).read_bytes())
+    change_rows(root, SEALED, lambda rows: rows.pop())
     (root.parent / "published.pem").write_bytes((root / PUBLIC_KEY).read_bytes())
     (root.parent / "head").write_text(head(root))
     sign(root, "rotated", {})
@@ -113,6 +121,26 @@ def restore_purged(root: Path) -> None:
     sign(root, "purged", {"tier": "hits", "site": "www", "date": "2026-11-20"})
 
 
+def exchange(root: Path, one: str, other: str) -> None:
+    """Let two files change places."""
+    (root / one).rename(root / "x")
+    (root / other).rename(root / one)
+    (root / "x").rename(root / other)
+    tidy(root)
+
+
+def take_day_away(root: Path) -> None:
+    """Delete a settled day, and say nothing."""
+    for path in (HITS, DAILY):
+        (root / path).unlink()
+
+
+def replace_key(root: Path) -> None:
+    """Lay a public key of one's own into the store, for auditors who trust what they find."""
+    Ledger(root.parent / "other", NOW)
+    plant(root, PUBLIC_KEY, (root.parent / "other/public-key.pem").read_bytes())
+
+
 CHAIN: dict[str, tuple[Callable[[Path], None], str]] = {
     "an event changed": (edit(lambda ls: [ls[0].replace(b"started", b"stopped"), *ls[1:]]), "entry 0: its signature"),
     "a digest changed": (
@@ -150,15 +178,30 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
         "hot/site=www/date=2026-11-21/09.parquet",
     ),
     "a day added": (
-        lambda root: write_day(root, YESTERDAY - DAY_S, is_journalled=False),
-        "daily/site=www/date=2026-11-19/daily.parquet hits/site=www/date=2026-11-19/hits.parquet",
+        lambda root: write_day(root, YESTERDAY - 2 * DAY_S, is_journalled=False),
+        "daily/site=www/date=2026-11-18/daily.parquet hits/site=www/date=2026-11-18/hits.parquet",
     ),
     "a broken file added": (
         lambda root: plant(root, "hot/site=www/date=2026-11-21/10.0123456789abcdef.broken", b"?"),
         "hot/site=www/date=2026-11-21/10.0123456789abcdef.broken",
     ),
     "a deleted file restored": (restore_purged, HITS),
-}
+    "a file cut off": (lambda root: plant(root, HITS, (root / HITS).read_bytes()[:-99]), HITS),
+    "a file emptied": (lambda root: plant(root, SEALED, b""), SEALED),
+    "bytes added to a file": (lambda root: plant(root, SEALED, (root / SEALED).read_bytes() + b"jane"), SEALED),
+    "two days exchanged": (lambda root: exchange(root, HITS, OTHER_HITS), f"{OTHER_HITS} {HITS}"),
+    "an hour in the place of another": (
+        lambda root: plant(root, SEALED, (root / OTHER_HOUR).read_bytes()), SEALED),
+    "an hour moved to another": (
+        lambda root: (root / OTHER_HOUR).rename(root / OTHER_HOUR.replace("/11.", "/12.")),
+        f"{OTHER_HOUR} {OTHER_HOUR.replace('/11.', '/12.')}"),
+    "hits and totals exchanged": (lambda root: exchange(root, HITS, DAILY), f"{DAILY} {HITS}"),
+    "an earlier version of a file": (lambda root: plant(root, SEALED, (root.parent / "earlier").read_bytes()), SEALED),
+    "a day taken away as if it had been purged": (
+        take_day_away, f"{DAILY} {HITS}"),
+    "the store's own key replaced": (replace_key, PUBLIC_KEY),
+    "the store's own key destroyed": (lambda root: plant(root, PUBLIC_KEY, b"?"), PUBLIC_KEY),
+}  # fmt: skip
 
 
 def run_script(root: Path, *arguments: str, **published: str) -> tuple[int, list[str]]:
@@ -188,7 +231,8 @@ def verify_with_package(root: Path, now_s: float = NOW) -> list[str]:
     published = verify_published(root, key.read_bytes(), published_head.read_text())
     if published.broken:
         return [published.broken]
-    return sorted(str(finding) for finding in LEDGER_CHECK.look(Evidence(root, now_s)).findings)
+    evidence = Evidence(root, now_s, anchor=Anchor(key.read_bytes()))
+    return sorted(str(finding) for finding in LEDGER_CHECK.look(evidence).findings)
 
 
 def verify_with_script(root: Path) -> tuple[int, list[str]]:
@@ -231,6 +275,21 @@ def test_both_name_a_foreign_file(store: Path, path: str) -> None:
     assert verify_with_script(store) == (1, [f"{path}: no entry says that it was written"])
 
 
+def test_any_earlier_head_will_do(store: Path, tmp_path: Path) -> None:
+    """Every head that the chain ever had verifies, by both; what was added since is counted. One to come doesn't."""
+    hashes = [sha256(line).hexdigest() for line in lines(store)]
+    for number, earlier in enumerate(["0" * 64, *hashes]):
+        (tmp_path / "head").write_text(earlier)
+        assert verify_with_script(store) == (0, [])
+        published = verify_published(store, None, earlier)
+        assert (published.broken, published.since_head) == ("", len(hashes) - number)
+    sign(store, "rotated", {})
+    (tmp_path / "head").write_text(head(store))
+    edit(lambda ls: ls[:-1])(store)
+    assert verify_with_script(store)[0] == 1
+    assert "head is not in this chain" in verify_with_package(store)[0]
+
+
 def test_published_is_told_in_words(store: Path, tmp_path: Path) -> None:
     """The comparison with what was published says how much was compared, or what is wrong."""
     key, head = (tmp_path / "published.pem").read_bytes(), (tmp_path / "head").read_text()
@@ -247,9 +306,15 @@ def test_published_is_told_in_words(store: Path, tmp_path: Path) -> None:
 
 def test_truncation_without_a_head_shows_in_the_files(store: Path) -> None:
     """Without an earlier head, an end that was cut off shows where the entries of files were in it."""
-    (store / LEDGER).write_bytes(b"".join(lines(store)[:3]))
+    (store / LEDGER).write_bytes(b"".join(lines(store)[:-3]))
     status, broken = run_script(store, "--store", str(store))
-    assert (status, broken) == (1, [f"{SEALED}: no entry says that it was written"])
+    assert (status, sorted(broken)) == (
+        1,
+        [
+            f"{SEALED}: is not the file whose digest stands in the ledger",
+            f"{OTHER_HOUR}: no entry says that it was written",
+        ],
+    )
 
 
 def test_ledger_alone_is_enough(store: Path) -> None:
@@ -293,7 +358,7 @@ def test_store_that_was_kept_verifies(tmp_path: Path) -> None:
 def test_script_stands_alone(store: Path, tmp_path: Path) -> None:
     """The script runs without this package, and short enough to be read: it says what it verified, or what it lacks."""
     assert "anonproxy" not in "".join(line for line in SCRIPT.read_text().splitlines() if "import" in line)
-    assert len(SCRIPT.read_text().splitlines()) < 200
+    assert len(SCRIPT.read_text().splitlines()) < 220
     arguments = [str(store / LEDGER), str(tmp_path / "published.pem"), "--head", (tmp_path / "head").read_text()]
     done = subprocess.run(
         [sys.executable, "-I", str(SCRIPT), *arguments, "--store", str(store)],
@@ -305,7 +370,7 @@ def test_script_stands_alone(store: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{len(lines(store))} entries from 2026-11-20 to 2026-11-21, signed and linked" in done.stdout
     assert "nothing before it has changed; entries since: 1" in done.stdout
-    assert "3 files are there as they were written; 3 others have no digest" in done.stdout
+    assert "6 files are there as they were written; 4 others have no digest" in done.stdout
     missing = subprocess.run(
         [sys.executable, "-I", str(SCRIPT), "nowhere", arguments[1]], capture_output=True, cwd=tmp_path, check=False
     )

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from anonproxy.audit.canary import Sent, parse_target
+from anonproxy.audit.ledger import read_ledger
 from anonproxy.audit.probes import PROBES
 from anonproxy.config import read_settings
 from tests.support.servers import ProxyProcess, free_port, run_nginx, run_proxy
@@ -90,8 +91,12 @@ def test_clean(proxy: ProxyProcess) -> None:
     assert (status, result["verdict"], findings(result)) == (0, "pass", "")
     assert result["rows"] == sent(proxy).least > 40
     assert "exactly those that must be there" in result["account"]
-    rows, marks, control = (answer["looked_at"] for answer in result["answers"])
+    rows, forced, marks, control = (answer["looked_at"] for answer in result["answers"])
     assert rows == {"requests": sent(proxy).requests, "rows": result["rows"]}
+    assert forced == {"commands": 2}
+    assert not list(proxy.store.glob("hot/*/*/*.open")), "an hour was not sealed"
+    assert read_ledger(proxy.store / "ledger")[-1].details == {"requested": 1}
+    assert result["places"][:3] == [str(proxy.store), str(proxy.temporary), str(proxy.output)]
     assert marks["marks"] == control["marks"] > 100
     assert marks["files"] > 3
     assert marks["pages"] > 20
@@ -188,7 +193,9 @@ def test_leaky_log(tmp_path: Path) -> None:
     ):
         status, result = canary(proxy, "--config", proxy.config, "--look-in", log.parent)
         assert (status, result["verdict"]) == (1, "fail")
-        assert [answer["verdict"] for answer in result["answers"]] == ["pass", "fail", "pass"], result["account"]
+        assert [answer["verdict"] for answer in result["answers"]] == ["pass", "pass", "fail", "pass"], result[
+            "account"
+        ]
         found = findings(result)
         assert f"{log}: “search term”, plain" in found
         assert "“barcode in a path”" in found

@@ -5,6 +5,7 @@ from typing import Final
 from anonproxy.audit.check import Check
 from anonproxy.audit.checks import (
     anatomy,
+    bucket,
     buckets,
     closed_world,
     crowds,
@@ -13,10 +14,16 @@ from anonproxy.audit.checks import (
     foreign,
     keys,
     ledger,
+    mitmproxy_files,
     networks,
+    process_files,
+    process_memory,
+    process_swap,
+    process_words,
     reidentification,
     retention,
     row_order,
+    surroundings,
     times,
     unlinkability,
 )
@@ -37,4 +44,16 @@ CHECKS: Final[tuple[Check, ...]] = (
     foreign.CHECK,
     keys.CHECK,
     ledger.CHECK,
+)
+
+# What is only there where a store was published.
+BUCKET: Final = bucket.CHECK
+# What is only there on the machine that serves: the logs and folders that are named, and the processes that run.
+SURROUNDINGS: Final = surroundings.CHECK
+PROCESS_CHECKS: Final[tuple[Check, ...]] = (
+    process_memory.CHECK,
+    process_swap.CHECK,
+    process_files.CHECK,
+    process_words.CHECK,
+    mitmproxy_files.CHECK,
 )

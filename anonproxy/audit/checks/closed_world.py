@@ -23,9 +23,9 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = {
     "campaign": frozenset({OTHER}),
 }
 
-# What an open value looks like, whoever let it in; networks have a check of their own.
+# What an open value looks like, whoever let it in; networks have a check of their own. Single spaces are from titles.
 SHAPES: Final[Mapping[str, re.Pattern[str]]] = {
-    "route": re.compile(r"/[^?#\s\x00-\x1f\x7f]{0,2047}"),
+    "route": re.compile(r"/(?:[^?#\s\x00-\x1f\x7f]|(?<=\S) (?=\S)){0,2047}"),
     "network_class": re.compile(r"[a-z0-9][a-z0-9_-]{0,31}"),
     "referrer": re.compile(r"[a-z0-9.:\[\]-]{1,253}"),
     "campaign": re.compile(r"[^/?#@\s\x00-\x1f\x7f]{1,64}"),
@@ -43,7 +43,11 @@ ORIGINS: Final[Mapping[str, frozenset[Origin]]] = {
 }
 
 _HITS: Final[Mapping[str, Column]] = {column.name: column for column in HIT_COLUMNS}
-_ROUTE_DIMENSIONS: Final = frozenset({"page", "entry", "exit"})
+# Which column a dimension counts, where it isn't the one of its name.
+_COUNTED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("page", "entry", "exit", "search", "item", "download", "failing"), "route"),
+    "broken": "referrer",
+}
 _FIXED_DIMENSIONS: Final[Mapping[str, Collection[Value]]] = {
     "total": {""},
     "hour": {f"{hour:02}" for hour in range(24)},
@@ -94,7 +98,7 @@ def find_in_daily(evidence: Evidence, table: Table) -> Iterator[Finding]:
         where = f"{table.path}, value of row {row + 1}"
         if dimension not in DIMENSIONS or value == OTHER:
             continue
-        column = "route" if dimension in _ROUTE_DIMENSIONS else str(dimension)
+        column = _COUNTED.get(str(dimension), str(dimension))
         if column not in ORIGINS:
             if value not in _FIXED_DIMENSIONS.get(column, _HITS[column].values if column in _HITS else ()):
                 yield Finding(where, f"not a value of its dimension ({describe(value)})")

@@ -7,6 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
 from anonproxy.audit.check import Check, Finding, Outcome
 from anonproxy.audit.evidence import Evidence
 from anonproxy.audit.ledger import PUBLIC_KEY, TIME_RESOLUTION_S, Entry, LedgerBroken, verify_lines
@@ -71,12 +73,17 @@ def look(evidence: Evidence) -> Outcome:
             f"ledger/{PUBLIC_KEY}" if evidence.anchor.public_key is None else "the public key that was brought along"
         )
         return Outcome(looked_at, (Finding(where, "is not a public key"),))
-    account = replay(entries)
+    try:
+        earlier = _read_earlier(evidence)
+    except (LedgerBroken, ValueError) as error:
+        return Outcome(looked_at, (Finding("an earlier ledger of the bucket", str(error)),))
+    account = replay([*earlier, *entries])
     findings = (
         *find_in_entries(entries),
         *find_orphans(evidence, nodes, account),
         *find_missing(evidence, nodes, account),
         *find_swapped(evidence, account),
+        *find_other_key(evidence),
     )
     unknown = (
         *(f"entry {entry.seq}: {what}" for entry in entries for what in _unexplained(entry)),
@@ -99,6 +106,10 @@ def replay(entries: list[Entry]) -> Account:
                 for tier in ("hits", "daily"):
                     account.put(f"{tier}/{day}/{tier}.parquet", details.get(f"{tier}_sha256"), entry.time_s)
                 account.take(f"hot/{day}")
+            case "imported":  # a day that is too old for a tier is never put there
+                for tier in ("hits", "daily"):
+                    if digest := details.get(f"{tier}_sha256"):
+                        account.put(f"{tier}/{day}/{tier}.parquet", digest, entry.time_s)
             case "purged":
                 account.take(str(details["file"]) if "file" in details else f"{details.get('tier')}/{day}")
     return account
@@ -138,16 +149,31 @@ def find_missing(evidence: Evidence, nodes: list[Node], account: Account) -> Ite
     merging = {node.path.rpartition(".")[0] for node in evidence.nodes if node.place and node.place.role != "ledger"}
     for path in sorted(account.files.keys() - there):
         is_old = evidence.now_s - account.written_at[path] > GRACE_S
-        if is_old and parse_place(path, "file") and path not in merging and not (evidence.root / path).exists():
+        place = parse_place(path, "file")
+        is_kept_back = evidence.bucket is not None and place is not None and place.tier == "hot"  # never published
+        if is_old and place and not is_kept_back and path not in merging and not (evidence.root / path).exists():
             yield Finding(path, "was written according to the ledger, and is gone without an entry")
 
 
 def find_swapped(evidence: Evidence, account: Account) -> Iterator[Finding]:
     """Find files that are not those that were written. Of a proxy at work the ledger may be a step ahead by now."""
     if suspects := set(_suspects(evidence, account)):
-        newer = replay(_read_entries(evidence))
+        newer = replay([*_read_earlier(evidence), *_read_entries(evidence)])
         for path in sorted(suspects & set(_suspects(evidence, newer))):
             yield Finding(path, "is not the file whose digest stands in the ledger")
+
+
+def find_other_key(evidence: Evidence) -> Iterator[Finding]:
+    """Find a key in the store that is another than the one that was brought along: who trusts it is misled."""
+    own, brought = evidence.read(f"ledger/{PUBLIC_KEY}"), evidence.anchor.public_key
+    if own is None or brought is None:
+        return
+    try:
+        is_other = load_pem_public_key(own) != load_pem_public_key(brought)
+    except ValueError:
+        is_other = True
+    if is_other:
+        yield Finding(f"ledger/{PUBLIC_KEY}", "is not the published key")
 
 
 def _suspects(evidence: Evidence, account: Account) -> Iterator[str]:
@@ -166,6 +192,15 @@ def _read_entries(evidence: Evidence) -> list[Entry]:
     Raises: LedgerBroken, ValueError for a public key that is none
     """
     return list(verify_lines(evidence.read(LEDGER) or b"", _find_key(evidence) or b"", evidence.anchor.head))
+
+
+def _read_earlier(evidence: Evidence) -> list[Entry]:
+    """Read the ledgers of work folders that were lost, each verified with the key beside it.
+
+    Raises: LedgerBroken, ValueError for a public key that is none
+    """
+    ledgers = evidence.bucket.ledgers[:-1] if evidence.bucket else ()
+    return [entry for content, key in ledgers for entry in verify_lines(content, key)]
 
 
 def _find_key(evidence: Evidence) -> bytes | None:

@@ -11,7 +11,6 @@ below one half, and what lies above it has more in it than the columns should ho
 """
 
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from anonproxy.audit.check import Check, Finding, Outcome
+from anonproxy.audit.check import Check, Figure, Finding, Outcome, render_share
 from anonproxy.audit.evidence import Evidence
 from anonproxy.audit.specimen import SEALED, Row, change_rows
 from anonproxy.audit.tables import Column, Table, Value
@@ -34,9 +33,19 @@ QUASI: Final = ("time", "site", "network", "country", "network_class", "browser"
 CROWD_PER_K: Final = 20
 MAX_ALONE_IN_CROWD: Final = 0.5
 
-# What to aim at for rows that are kept for months: one in twenty. Hour, browser and device alone come to 0.5 %.
+# What to aim at for rows that are kept for months. One in twenty may stand alone: hour, browser and device come to
+# 0.5 %, and each further column costs. One in four may have fewer than k like it: they still hide each other. One in
+# ten may be in a group of one page only: whoever is known to be in the group is known to have read that.
 AIM_ALONE: Final = 0.05
-REMEDIES: Final = {"network": "privacy.store_network = false", "time": 'privacy.time_resolution = "1day"'}
+AIM_BELOW_K: Final = 0.25
+AIM_OF_ONE_PAGE: Final = 0.10
+
+# What would make rows more alike, by the columns that it takes away or makes coarser.
+REMEDIES: Final[Mapping[str, frozenset[str]]] = {
+    "privacy.store_network = false": frozenset({"network"}),
+    'privacy.time_resolution = "1day"': frozenset({"time"}),
+    "both of them": frozenset({"network", "time"}),
+}
 
 _CONFIG: Final[dict[str, Any]] = {
     "temp_directory": "",  # nothing is spilled to a disk
@@ -52,21 +61,20 @@ _CLASSES: Final = f"""
     SELECT {", ".join(QUASI)}, count(*) AS size, {_CROWD}, count(DISTINCT route) AS routes
     FROM requests WHERE is_person GROUP BY ALL
 """  # noqa: S608 - names of columns, all of them written above
-_ALONE_WITHOUT: Final = {
-    name: f"""
-        SELECT coalesce(sum(size) FILTER (crowd = 1), 0)::BIGINT
-        FROM (
-            SELECT count(*) AS size, {_CROWD}
-            FROM requests WHERE is_person GROUP BY {", ".join(column for column in QUASI if column != name)}
-        )
-    """  # noqa: S608
-    for name in REMEDIES
-}
-_SHARES: Final = """
+_SUMS: Final = """
     SELECT coalesce(sum(size), 0)::BIGINT, coalesce(sum(size) FILTER (crowd = 1), 0)::BIGINT,
         coalesce(sum(size) FILTER (crowd < $k), 0)::BIGINT, coalesce(sum(size) FILTER (routes = 1), 0)::BIGINT
-    FROM classes
 """
+_SHARES: Final = f"{_SUMS} FROM classes"
+_SHARES_WITH: Final = {
+    remedy: f"""
+        {_SUMS} FROM (
+            SELECT count(*) AS size, {_CROWD}, count(DISTINCT route) AS routes
+            FROM requests WHERE is_person GROUP BY {", ".join(name for name in QUASI if name not in without)}
+        )
+    """  # noqa: S608
+    for remedy, without in REMEDIES.items()
+}
 _CROWDS: Final = """
     SELECT sum(crowd)::BIGINT AS members, coalesce(sum(crowd) FILTER (crowd = 1), 0)::BIGINT AS alone
     FROM classes GROUP BY time, site HAVING members >= $crowd AND alone > $share * members
@@ -93,6 +101,10 @@ class Shares(NamedTuple):
     below_k: int = 0
     of_one_page: int = 0
 
+    def part(self, name: str) -> float:
+        """Give one of the numbers as a share of all rows."""
+        return float(getattr(self, name)) / self.rows if self.rows else 0.0
+
     def plus(self, other: Iterable[int]) -> "Shares":
         """Add another day's."""
         return Shares(*map(sum, zip(self, other, strict=True)))
@@ -101,24 +113,23 @@ class Shares(NamedTuple):
 def look(evidence: Evidence) -> Outcome:
     """Count who resembles whom, day by day, and the trails of pages over the whole hot tier."""
     findings: list[Finding] = []
-    figures: list[str] = []
-    looked_at = {"rows": 0}
+    figures: list[Figure] = []
+    rows = 0
     for tier in ("hot", "hits"):
-        shares, without = Shares(), Counter[str]()
+        shares, remedied = Shares(), dict.fromkeys(REMEDIES, Shares())
         for where, k, tables in _days(evidence, tier):
             with _connect(tables) as connection:
                 connection.execute(_CLASSES)
                 shares = shares.plus(_first(connection, _SHARES, {"k": k}))
                 findings += _find_crowds(connection, where, k, tier)
-                for name, query in _ALONE_WITHOUT.items():
-                    without[name] += sum(_first(connection, query, {}))
-        looked_at["rows"] += shares.rows
-        figures += _tell(tier, shares, evidence.limits.k)
-        figures += _advise(shares, without) if tier == "hits" else ()
+                for remedy, query in _SHARES_WITH.items() if tier == "hits" else ():
+                    remedied[remedy] = remedied[remedy].plus(_first(connection, query, {"k": k}))
+        rows += shares.rows
+        figures += _tell(tier, shares, remedied, evidence.limits.k) if shares.rows else ()
     visits, unique = _count_trails(evidence)
     figures += _tell_trails(visits, unique, evidence.limits.hot_hours)
     return Outcome(
-        {**looked_at, "visits": visits}, tuple(findings), tuple(evidence.unread("hot", "hits")), tuple(figures)
+        {"rows": rows, "visits": visits}, tuple(findings), tuple(evidence.unread("hot", "hits")), tuple(figures)
     )
 
 
@@ -129,40 +140,37 @@ def _find_crowds(connection: duckdb.DuckDBPyConnection, where: str, k: int, tier
         yield Finding(where, f"of {members:,} {what} of one time, {alone:,} are described as no other is")
 
 
-def _tell(tier: Tier, shares: Shares, k: int) -> Iterator[str]:
-    if not shares.rows:
-        return
+def _tell(tier: Tier, shares: Shares, remedied: Mapping[str, Shares], k: int) -> Iterator[Figure]:
+    """Say how many stand out; of rows that are kept for months, also what to aim at and what would help."""
     unit = "visits" if tier == "hot" else "rows"
-    yield (
-        f"{tier}: of {shares.rows:,} rows of people {_percent(shares.alone, shares.rows)} stand alone by time, "
-        f"network, place, device and language; {_percent(shares.below_k, shares.rows)} have fewer than {k} {unit} "
-        "like them"
+    measured = (
+        ("alone", f"{tier}: rows that stand alone by time, network, place, device and language", AIM_ALONE),
+        ("below_k", f"{tier}: rows with fewer than {k} {unit} like them", AIM_BELOW_K),
+        ("of_one_page", f"{tier}: rows in a group of one page only (l-diversity 1)", AIM_OF_ONE_PAGE),
     )
-    yield f"{tier}: {_percent(shares.of_one_page, shares.rows)} of rows are in a group of one page only (l-diversity 1)"
+    for name, what, aim in measured:
+        if tier == "hot":
+            yield Figure(what, shares.part(name))
+        else:
+            share = shares.part(name)
+            less = {remedy: of.part(name) for remedy, of in remedied.items() if of.part(name) < share}
+            yield Figure(what, share, aim, _advise(less) if share > aim else "")
 
 
-def _advise(shares: Shares, without: Mapping[str, int]) -> Iterator[str]:
-    """Say what other settings would have made of the same rows, where more stand alone than should."""
-    if shares.alone > AIM_ALONE * shares.rows:
-        changes = ", ".join(
-            f"{setting} {_percent(without[name], shares.rows)} of them" for name, setting in REMEDIES.items()
-        )
-        yield (
-            f"hits: more stand alone than the {_percent(AIM_ALONE, 1)} to aim at. With {changes} would; "
-            "a shorter store.hits_days keeps fewer"
-        )
+def _advise(less: Mapping[str, float]) -> str:
+    """Say which other settings would have made less of the same rows stand out."""
+    changes = "; ".join(f"{render_share(share)} with {remedy}" for remedy, share in less.items())
+    would = f"It would be {changes}" if changes else "No coarser time or network would change it"
+    return f"{would}. A shorter store.hits_days keeps fewer such rows"
 
 
-def _tell_trails(visits: int, unique: int, hot_hours: int) -> Iterator[str]:
+def _tell_trails(visits: int, unique: int, hot_hours: int) -> Iterator[Figure]:
     if visits:
-        yield (
-            f"hot: {_percent(unique, visits)} of {visits:,} visits opened pages in an order that no other visit has. "
-            f"Nothing but forgetting helps against that: so visit numbers live for {hot_hours} h at most"
+        yield Figure(
+            f"hot: visits, of {visits:,}, that opened pages in an order that no other visit has",
+            unique / visits,
+            advice=f"Nothing but forgetting helps against that: so visit numbers live for {hot_hours} h at most",
         )
-
-
-def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f}\u00a0%"
 
 
 # --- Counting -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Nothing that identifies stands in the logs and folders around the store, those that the auditor names.
+"""Nothing that identifies stands in the logs and folders around the store.
+
+Those are the ones that the configuration and the auditor name and, of processes that serve the store, what they print
+to, their journal, and what they left in temporary folders.
 
 Logs are full of numbers, so what is looked for is narrower than what the store is held to: whole addresses, e-mail
 addresses, library barcodes. A version (`Firefox/3.6.3.9`, `rv:1.9.0.19`) is no address, the machine's own loopback
@@ -9,9 +12,10 @@ import gzip
 import ipaddress
 import os
 import re
+import subprocess
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -55,7 +59,10 @@ def look(evidence: Evidence) -> Outcome:
     looked_at = Counter({"files": 0, "lines": 0})
     findings: list[Finding] = []
     unknown: list[str] = []
-    for path in _walk(evidence.look_in, unknown):
+    named, machine = [root for root in evidence.look_in if root.exists()], evidence.machine
+    missing = sorted({*evidence.look_in} - {*named})
+    roots = (*named, *machine.outputs, *machine.temporary_files(evidence.root))
+    for path in _walk(roots, unknown):
         if told := set(detect(path.name)):
             findings.append(Finding(f"{path.parent}/(a name of {len(path.name)} characters)", _join(told)))
         shown = f"{path.parent}/(a name of {len(path.name)} characters)" if told else str(path)
@@ -65,9 +72,14 @@ def look(evidence: Evidence) -> Outcome:
             unknown.append(f"{shown} can't be read ({type(error).__name__})")
         except ValueError:
             unknown.append(f"{shown} is no text, so it was not read; of a journal, `journalctl > FILE` makes one")
-    if not looked_at["lines"] and not unknown:
+    for unit in machine.units:
+        looked_at["journals"] += 1
+        findings += _scan(read_journal(unit, unknown), f"the journal of {unit}", looked_at)
+    if not looked_at["lines"] and not unknown and not machine.processes:
         unknown.append("what was named holds no line of text")
-    return Outcome(looked_at, tuple(findings), tuple(unknown))
+    return Outcome(
+        looked_at, tuple(findings), tuple(unknown), tuple(f"{root}: there is nothing of that name" for root in missing)
+    )
 
 
 def detect(line: str) -> Iterator[str]:
@@ -102,11 +114,9 @@ def _is_time(text: str) -> bool:
         return False
 
 
-def _walk(roots: tuple[Path, ...], unknown: list[str]) -> Iterator[Path]:
+def _walk(roots: Iterable[Path], unknown: list[str]) -> Iterator[Path]:
     """Give every file below some paths; links are not followed."""
     for root in roots:
-        if not root.exists():
-            unknown.append(f"{root}: there is nothing of that name")
         if root.is_file():
             yield root
             continue
@@ -126,7 +136,6 @@ def _read(path: Path, shown: str, looked_at: Counter[str]) -> Iterator[Finding]:
 
     Raises: OSError, EOFError, zlib.error; ValueError for a file that is no text
     """
-    lines: dict[str, list[int]] = {}
     with path.open("rb") as raw:
         is_packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
@@ -135,13 +144,33 @@ def _read(path: Path, shown: str, looked_at: Counter[str]) -> Iterator[Finding]:
             raise ValueError("no text")
         stream.seek(0)
         looked_at["files"] += 1
-        for number, line in enumerate(stream, 1):
-            looked_at["lines"] += 1
-            for what in detect(line.decode(errors="replace")):
-                lines.setdefault(what, []).append(number)
+        yield from _scan(stream, shown, looked_at)
+
+
+def _scan(stream: Iterable[bytes], shown: str, looked_at: Counter[str]) -> Iterator[Finding]:
+    lines: dict[str, list[int]] = {}
+    for number, line in enumerate(stream, 1):
+        looked_at["lines"] += 1
+        for what in detect(line.decode(errors="replace")):
+            lines.setdefault(what, []).append(number)
     for what, numbers in lines.items():
         more = f", as do {len(numbers):,} lines in all" if len(numbers) > 1 else ""
         yield Finding(f"{shown}, line {numbers[0]}", f"shows {what}{more}")
+
+
+def read_journal(unit: str, unknown: list[str], since_s: float = 0) -> Iterator[bytes]:
+    """Give the lines that systemd's journal holds of a service."""
+    command = ["journalctl", f"--unit={unit}", f"--since=@{since_s:.0f}", "--output=cat", "--no-pager", "--all"]
+    try:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as of:
+            yield from of.stdout or ()
+    except OSError:
+        unknown.append(f"the journal of {unit} can't be read: there is no journalctl")
+        return
+    if of.returncode:
+        unknown.append(f"the journal of {unit} can't be read: run the audit as root, or in the group systemd-journal")
 
 
 def _join(told: set[str]) -> str:
@@ -155,9 +184,11 @@ def sabotage(root: Path) -> None:
 
 CHECK: Final = Check(
     code="surroundings",
-    claim="Nobody shows in the logs and folders that were named",
-    how="Every line of every text file in them, unpacked where it is gzip, and every name of a file is searched for "
-    "internet addresses, e-mail addresses and library barcodes; versions, loopback and units of systemd are spared.",
+    claim="Nobody shows in logs and temporary folders",
+    how="Every line of the files and folders that the configuration or the auditor names, of what the processes print "
+    "to, of their journal, and of what they left in temporary folders, unpacked where it is gzip, and every name of a "
+    "file is searched for internet addresses, e-mail addresses and library barcodes; versions, loopback and units of "
+    "systemd are spared.",
     look=look,
     sabotage=sabotage,
 )

@@ -2,21 +2,30 @@
 
 A log says the same things again and again. So each distinct value of a raw column, or of several that a rule looks at
 together, goes once through the functions that a single request goes through, and the answers are gathered by number.
-Only visits and admission depend on what came before: they walk the rows in their order, with the same `Visits` and the
-same `Admission`. So the hits are those that `anonymize` makes of the same requests in the same order, with one
-exception: a row that meets a mistake of this software counts for no visit.
+Only visits and admission depend on what came before. For a stream they walk the rows in their order, with the same
+`Visits` and the same `Admission`; so the hits are those that `anonymize` makes of the same requests in the same order,
+with one exception: a row that meets a mistake of this software counts for no visit. Old logs are known before anything
+of them is written, which `epoch` makes use of.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from anonproxy.anonymize.agent import parse_agent
-from anonproxy.anonymize.buckets import bucket_duration, bucket_elapsed, bucket_size, bucket_status, bucket_time
+from anonproxy.anonymize.buckets import (
+    RESOLUTIONS_S,
+    bucket_duration,
+    bucket_elapsed,
+    bucket_size,
+    bucket_status,
+    bucket_time,
+)
 from anonproxy.anonymize.context import Client, Context, Site
 from anonproxy.anonymize.language import parse_language
 from anonproxy.anonymize.referrer import Campaign, parse_campaign
@@ -34,7 +43,7 @@ from anonproxy.anonymize.rules import (
     refuse_visit,
 )
 from anonproxy.anonymize.session import next_session_parts, session_parts
-from anonproxy.ingest.coded import Coded, encode, join, repeat
+from anonproxy.ingest.coded import Coded, Plain, encode, join, repeat
 from anonproxy.keys.visits import Visits
 from anonproxy.model.columns import TIERS, arrow_schema
 from anonproxy.model.vocabularies import DropReason
@@ -51,7 +60,13 @@ DEFAULTS: Final = {field.name: field.default for field in fields(RawRequest)}
 TEXTS: Final = tuple(field.name for field in RAW_SCHEMA if field.type == pa.binary())
 
 HOT_SCHEMA: Final = arrow_schema(TIERS["hot"])
+# Every resolution is a multiple of it, and so is the end of all credible times.
+FINEST_RESOLUTION_S: Final = min(RESOLUTIONS_S.values())
 OPEN_COLUMNS: Final = ("route", "network", "referrer", "campaign")
+
+
+# The site, and what a session is tagged by: in memory only.
+Session = tuple[str, tuple[bytes, ...]]
 
 
 class Batch(NamedTuple):
@@ -61,29 +76,22 @@ class Batch(NamedTuple):
     dropped: Counter[DropReason]
 
 
-def anonymize_batch(requests: pa.Table, context: Context, visits: Visits, *, counts_first: bool = False) -> Batch:
+def anonymize_batch(requests: pa.Table, context: Context, visits: Visits) -> Batch:
     """Make hits of requests of one epoch, in their order.
-
-    An old log is known whole before its first line is written: with `counts_first` a value that enough of its visits
-    share is written in clear from the first row on, and not from the kth visit on.
 
     Shape:   requests in columns of RAW_SCHEMA without nulls, those that a log doesn't have left out; hits as in the hot
              tier
     """
-    rows = Rows(requests)
-    for rule in RULES:
-        rows.apply(rule, context)
-    marks = mark_visits(rows, visits)
-    visitors = marks.visitor
-    if counts_first:
-        for name in OPEN_COLUMNS:
-            admit_all(name, rows, visitors, context)
-        visitors = [None] * len(visitors)  # everybody is counted already
+    rows = apply_rules(requests, context)
+    sessions, next_sessions, are_pages = (rows.columns[name].rows() for name in VISIT_COLUMNS)
+    marks, is_kept = walk_visits(sessions, next_sessions, rows.time_s.rows(), are_pages, visits)
+    if not all(is_kept):
+        rows.keep(pa.array(is_kept, pa.bool_()), DropReason.NO_KEY)
     walked = {
         "visit": pa.array(marks.visit, pa.uint64()),
         "step": pa.array(marks.step, pa.uint8()),
-        "elapsed_s": bucket_all_elapsed(marks.elapsed_s),
-        **{name: admit_all(name, rows, visitors, context) for name in OPEN_COLUMNS},
+        "elapsed_s": bucket_all_elapsed(pa.array(marks.elapsed_s, pa.int64())),
+        **{name: admit_all(name, rows, marks.visitor, context) for name in OPEN_COLUMNS},
     }
     arrays = [
         walked[field.name] if field.name in walked else rows.columns[field.name].gather(field.type)
@@ -118,7 +126,12 @@ class Rows:
         self.columns: dict[str, Coded[Any]] = {
             name: read_column(requests[name]) if name in requests.column_names else repeat(default, requests.num_rows)
             for name, default in DEFAULTS.items()
+            if name != "time_s"
         }
+        time_s = requests["time_s"].combine_chunks()
+        self.time_s = Plain(time_s)  # a log has more different times than anything else; no rule needs them exact
+        quarters = pc.multiply(pc.floor(pc.divide(time_s, FINEST_RESOLUTION_S)), FINEST_RESOLUTION_S)
+        self.columns["quarter_s"] = encode(quarters)
         self.dropped: Counter[DropReason] = Counter()
 
     def apply(self, rule: Rule, context: Context) -> None:
@@ -129,10 +142,18 @@ class Rows:
         if rule.missing:
             self._drop(rule.column, None, rule.missing)
 
+    def drop_oversized(self, name: str) -> None:
+        """Drop the rows with a text that no server would have taken."""
+        column = self.columns[name]
+        if any(map(is_oversized, column.values)):
+            has_room = pa.array([not is_oversized(raw) for raw in column.values], pa.bool_())
+            self.keep(has_room.take(column.codes), DropReason.OVERSIZED)
+
     def keep(self, mask: pa.Array, reason: DropReason) -> None:
         """Drop all rows but those of the mask."""
         self.dropped[reason] += len(mask) - (mask.true_count or 0)
         self.columns = {name: column.filter(mask) for name, column in self.columns.items()}
+        self.time_s = self.time_s.filter(mask)
 
     def _drop(self, name: str, value: object, reason: DropReason) -> None:
         column = self.columns[name]
@@ -156,20 +177,15 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda context, *values: function(*values)
 
 
-def find_room(raw: str) -> bool | None:
-    """Say whether there is room for a text."""
-    return None if is_oversized(raw) else True
-
-
 def find_site(context: Context, raw_host: str) -> Site | None:
     """Find the site of a host."""
     found = context.find_site(raw_host)
     return found[1] if found else None
 
 
-def floor_time(context: Context, time_s: float) -> int | None:
+def floor_time(context: Context, quarter_s: float) -> int | None:
     """Floor a time to the resolution, unless there is no such time."""
-    return bucket_time(time_s, context.resolution_s) if is_credible(time_s) else None
+    return bucket_time(quarter_s, context.resolution_s) if is_credible(quarter_s) else None
 
 
 def read_link(site: Site, raw_target: str) -> Campaign:
@@ -177,9 +193,7 @@ def read_link(site: Site, raw_target: str) -> Campaign:
     return parse_campaign(find_query(raw_target), site.campaigns)
 
 
-def collect_session(
-    refusal: str, site: Site, client: Client, raw_cookie: str, raw_user_agent: str
-) -> tuple[str, tuple[bytes, ...]] | None:
+def collect_session(refusal: str, site: Site, client: Client, raw_cookie: str, raw_user_agent: str) -> Session | None:
     """Collect what a session is tagged by, unless there is to be no visit."""
     if refusal:
         return None
@@ -199,14 +213,13 @@ def part(name: str) -> Callable[..., Any]:
 
 # What `anonymize.steps` does with one request, in its order, so that a row is dropped for the same reason.
 RULES: Final = (
-    *(Rule("has_room", (name,), plain(find_room), DropReason.OVERSIZED) for name in TEXTS),
     Rule("found_site", ("raw_host",), find_site, DropReason.UNKNOWN_SITE),
     Rule("site", ("found_site",), part("name")),
-    Rule("time", ("time_s",), floor_time, DropReason.BAD_TIME),
+    Rule("time", ("quarter_s",), floor_time, DropReason.BAD_TIME),
     Rule("client", ("raw_client",), lambda context, raw: context.read_client(raw), DropReason.BAD_ADDRESS),
     Rule("network_class", ("client",), part("network_class")),
     Rule("country", ("client",), part("country")),
-    Rule("agent", ("raw_user_agent",), plain(parse_agent)),
+    Rule("agent", ("raw_user_agent", "is_agent_logged"), plain(parse_agent)),
     *(Rule(name, ("agent",), part(name)) for name in ("browser", "os", "device", "bot")),
     Rule("language", ("raw_accept_language",), lambda context, raw: parse_language(raw, context.languages)),
     Rule("method", ("raw_method",), plain(fold_method)),
@@ -237,6 +250,18 @@ RULES: Final = (
     Rule("campaign", ("link",), plain(offer_campaign)),
 )
 
+
+def apply_rules(requests: pa.Table, context: Context) -> "Rows":
+    """Add to requests everything that depends on nothing but the request itself."""
+    rows = Rows(requests)
+    for name in TEXTS:
+        rows.drop_oversized(name)
+    for rule in RULES:
+        rows.apply(rule, context)
+    return rows
+
+
+VISIT_COLUMNS: Final = ("session", "next_session", "is_pageview")
 NO_VISIT: Final = (None, None, None, None)
 
 
@@ -249,19 +274,28 @@ class Marks(NamedTuple):
     visitor: list[int | None]
 
 
-def mark_visits(rows: Rows, visits: Visits) -> Marks:
-    """Place each row in its visit, and drop the rows for whose time there is no key."""
+def walk_visits(
+    sessions: Iterable[Session | None],
+    next_sessions: Iterable[tuple[bytes, ...] | None],
+    times_s: Iterable[float],
+    are_pages: Iterable[bool],
+    visits: Visits,
+) -> tuple[Marks, list[bool]]:
+    """Place each row in its visit, in turn; and tell for which there was a key at its time, the others being left out.
+
+    Shape: a row that is to have no visit has no session
+    """
     marks, is_kept = Marks([], [], [], []), []
-    sessions = rows.columns["session"]
-    # Without a key a session has no tag, and then `mark_tagged` marks nothing.
-    tags = sessions.map(lambda session: session and (visits.tag(*session) or b""))
-    for session, tag, next_parts, time_s, is_page in zip(
-        sessions.rows(),
-        tags.rows(),
-        *(rows.columns[name].rows() for name in ("next_session", "time_s", "is_pageview")),
-        strict=True,
-    ):
-        mark = NO_VISIT if tag is None else visits.mark_tagged(tag, time_s, is_page)
+    tags: dict[Session, bytes] = {}  # a session is tagged once, and not once a line
+    for session, next_parts, time_s, is_page in zip(sessions, next_sessions, times_s, are_pages, strict=True):
+        mark: tuple[int | None, ...] | None = NO_VISIT
+        if session is not None:
+            # Without a key a session has no tag, and then `mark_tagged` marks nothing.
+            tag = tags.get(session) or tags.setdefault(session, visits.tag(*session) or b"")
+            mark = visits.mark_tagged(tag, time_s, is_page)
+            if next_parts:
+                site, raw_parts = session
+                visits.hand_over(site, raw_parts, next_parts)
         is_kept.append(mark is not None)
         if mark:
             visit, step, elapsed_s, visitor = mark
@@ -269,18 +303,12 @@ def mark_visits(rows: Rows, visits: Visits) -> Marks:
             marks.step.append(step)
             marks.elapsed_s.append(elapsed_s)
             marks.visitor.append(visitor)
-        if session and next_parts:
-            site, raw_parts = session
-            visits.hand_over(site, raw_parts, next_parts)
-    if not all(is_kept):
-        rows.keep(pa.array(is_kept, pa.bool_()), DropReason.NO_KEY)
-    return marks
+    return marks, is_kept
 
 
-def bucket_all_elapsed(elapsed_s: Sequence[int | None]) -> pa.Array:
+def bucket_all_elapsed(elapsed_s: pa.Array) -> pa.Array:
     """Make the seconds since the visits began coarse."""
-    exact = encode(pa.array(elapsed_s, pa.int64()))
-    return exact.map(bucket_elapsed).gather(pa.int32())
+    return encode(elapsed_s).map(bucket_elapsed).gather(pa.int32())
 
 
 def admit_all(column: str, rows: Rows, visitors: Iterable[int | None], context: Context) -> pa.Array:

@@ -34,6 +34,21 @@ class Coded[T]:
         return pa.array(self.values, type_).take(self.codes)
 
 
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Plain:
+    """A column that says something else in nearly every row, as it is."""
+
+    values: pa.Array
+
+    def filter(self, mask: pa.Array) -> "Plain":
+        """Keep some rows."""
+        return Plain(self.values.filter(mask))
+
+    def rows(self) -> Iterator[Any]:
+        """Give the value of each row."""
+        return iter(self.values.to_pylist())
+
+
 def encode(column: pa.Array) -> Coded[Any]:
     """Give the distinct values of a column numbers."""
     encoded = column.dictionary_encode()

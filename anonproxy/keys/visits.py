@@ -35,8 +35,8 @@ class Visits:
 
     def __init__(self, ring: KeyRing, idle_s: float, max_s: float, max_live: int = MAX_LIVE_VISITS) -> None:
         self._ring = ring
-        self._idle_s = idle_s
-        self._max_s = max_s
+        self.idle_s = idle_s
+        self.max_s = max_s
         self._max_live = max_live
         self._live: OrderedDict[bytes, LiveVisit] = OrderedDict()
         self._heirs: dict[bytes, bytes] = {}  # from the session to come to the session that is
@@ -68,14 +68,21 @@ class Visits:
         visit = self._live.pop(session, None) or self._inherit(session)
         if visit is None or not self._goes_on(visit, time_s):
             self._disinherit(visit)
-            visitor = int.from_bytes(session[:VISITOR_BYTES])
-            visit = LiveVisit(tag_visit(self._ring.visit_key, session, time_s), time_s, time_s, visitor)
+            visit = LiveVisit(self.number(session, time_s), time_s, time_s, self.visitor(session))
         visit.last_s = max(visit.last_s, time_s)
         visit.step = min(visit.step + is_pageview, MAX_STEP)
         self._sweep(time_s)
         self._live[session] = visit
         elapsed_s = max(0, int(time_s - visit.start_s))
         return VisitMark(visit.number, visit.step, elapsed_s, visit.visitor)
+
+    def number(self, session: bytes, start_s: float) -> int:
+        """Give the visit of a tagged session that begins at a time its number."""
+        return tag_visit(self._ring.visit_key, session, start_s)
+
+    def visitor(self, session: bytes) -> int:
+        """Give all visits of a tagged session one number to be counted by."""
+        return int.from_bytes(session[:VISITOR_BYTES])
 
     def hand_over(self, site: str, raw_parts: tuple[bytes, ...], raw_next_parts: tuple[bytes, ...]) -> None:
         """Let the visit of a session go on under another one, once that one shows up.
@@ -113,12 +120,12 @@ class Visits:
 
     def _goes_on(self, visit: LiveVisit, time_s: float) -> bool:
         # Requests may arrive a little out of order; one from long before is not part of this visit.
-        return abs(time_s - visit.last_s) <= self._idle_s and time_s - visit.start_s < self._max_s
+        return abs(time_s - visit.last_s) <= self.idle_s and time_s - visit.start_s < self.max_s
 
     def _sweep(self, time_s: float) -> None:
         """Forget visits that are over, and make room for one more."""
         while self._live:
             eldest = next(iter(self._live))
-            if time_s - self._live[eldest].last_s <= self._idle_s and len(self._live) < self._max_live:
+            if time_s - self._live[eldest].last_s <= self.idle_s and len(self._live) < self._max_live:
                 return
             self._disinherit(self._live.pop(eldest))

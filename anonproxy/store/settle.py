@@ -21,6 +21,7 @@ What is released (`marginals.sql`, `unlinked.sql`):
 - a row of `hits` keeps its hour only where at least k visits saw the page in that hour, and has the day otherwise.
 """
 
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -107,15 +108,19 @@ def read_day(day: Day, journal: Journal) -> pa.Table | None:
     return sql.add_date(pa.concat_tables(tables), day.date) if tables else None
 
 
-def fold_day(day: Day, rows: pa.Table, next_rows: pa.Table | None, k: int) -> dict[Kind, pa.Table]:
-    """Make a day's settled tables of its rows and, where visits go on after midnight, those of the next day.
+# The totals first: a day is settled once its hits are there.
+SETTLED: Final[dict[Kind, str]] = {"daily": "marginals", "hits": "unlinked"}
 
-    Shape: the totals first: a day is settled once its hits are there
-    """
-    queries: dict[Kind, str] = {"daily": "marginals", "hits": "unlinked"}
+
+def fold_day(
+    day: Day, rows: pa.Table, next_rows: pa.Table | None, k: int, kinds: Collection[Kind] = tuple(SETTLED)
+) -> dict[Kind, pa.Table]:
+    """Make a day's settled tables of its rows and, where visits go on after midnight, those of the next day."""
     with sql.connect(rows if next_rows is None else pa.concat_tables([rows, next_rows])) as connection:
         tables = {
-            kind: connection.sql(sql.read_sql(name), params={"k": k}).to_arrow_table() for kind, name in queries.items()
+            kind: connection.sql(sql.read_sql(name), params={"k": k}).to_arrow_table()
+            for kind, name in SETTLED.items()
+            if kind in kinds
         }
     return {
         kind: table.filter(pc.field("date") == pa.scalar(day.date)).select(SCHEMAS[kind].names).cast(SCHEMAS[kind])

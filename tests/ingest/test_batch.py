@@ -23,7 +23,7 @@ from anonproxy.model.hit import Dropped, Hit
 from anonproxy.model.settings import Settings
 from anonproxy.model.vocabularies import DropReason
 from anonproxy.store.tables import build_table
-from tests.support.sample_logs import COMBINED, EZPROXY, read_requests, split_epochs
+from tests.support.sample_logs import COMBINED, CUT, EZPROXY, ZONE, read_requests, split_epochs
 
 NOON = 1_772_470_800.0  # 2026-03-02 17:00 UTC
 K = 5
@@ -50,7 +50,7 @@ SETTINGS = Settings.model_validate(
 ANY_HOST = Settings.model_validate(
     {
         "store": {"path": "unused"},
-        "privacy": {"time_zone": "UTC"},
+        "privacy": {"time_zone": ZONE, "epoch_cut": CUT},
         "sites": [{"name": "all", "hosts": ["*"], "upstream": "http://127.0.0.1:1", "presets": ["ezproxy"]}],
     }
 )
@@ -63,9 +63,9 @@ class Epoch:
         self.visits = Visits(ring, 1800, 14400)
         self.context: Context = build_context(config, self.visits, countries)
 
-    def in_bulk(self, requests: Sequence[RawRequest], **options: bool) -> Batch:
+    def in_bulk(self, requests: Sequence[RawRequest]) -> Batch:
         """Anonymise requests as a table."""
-        return anonymize_batch(build_raw_table(requests), self.context, self.visits, **options)
+        return anonymize_batch(build_raw_table(requests), self.context, self.visits)
 
     def one_by_one(self, requests: Sequence[RawRequest]) -> Batch:
         """Anonymise requests in turn."""
@@ -93,7 +93,7 @@ def new_ring(now: float = NOON) -> KeyRing:
 
 def assert_same(requests: Sequence[RawRequest], *, config: Settings = SETTINGS, pieces: int = 1) -> Batch:
     """Check that a log gives the same in bulk, in so many pieces, as one by one; and return what."""
-    ring = new_ring(requests[0].time_s if requests and config is ANY_HOST else NOON)
+    ring = KeyRing(config.privacy, requests[0].time_s if requests and config is ANY_HOST else NOON)
     expected = Epoch(ring, config).one_by_one(requests)
     epoch, size = Epoch(ring, config), len(requests) // pieces + 1
     batches = [epoch.in_bulk(requests[start : start + size]) for start in range(0, size * pieces, size)]
@@ -126,6 +126,7 @@ CHOICES: dict[str, list[Any]] = {
     "raw_accept_language": ["", "es-MX,es;q=0.9", "br"],
     "is_opted_out": [False, False, False, True],
     "is_private": [False, False, False, True],
+    "is_agent_logged": [True, True, True, False],
 }  # fmt: skip
 TEXT = st.text(max_size=20) | st.binary(max_size=20).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 ANY_VALUE = {float: st.floats(), int: st.integers(-(2**40), 2**40), bool: st.booleans(), str: TEXT}
@@ -180,33 +181,6 @@ def visit(number: int, **fields: Any) -> RawRequest:
     return RawRequest(NOON + number, "203.0.113.7", **{
         **page, "raw_cookie": f"PHPSESSID={number}", "raw_user_agent": FIREFOX, **fields
     })  # fmt: skip
-
-
-def test_a_log_can_be_counted_before_it_is_written() -> None:
-    """What k visits of the log share is in clear from its first row on; what k - 1 share never is."""
-    requests = [
-        *(visit(number) for number in range(K)),
-        *(visit(number, raw_target="/about/staff") for number in range(K - 1)),
-        visit(99, is_opted_out=True),
-    ]
-    counted = Epoch(new_ring()).in_bulk(requests, counts_first=True).hits
-    assert counted["route"].to_pylist() == ["/about/us"] * K + ["(unlisted)"] * (K - 1) + ["/about/us"]
-    assert set(counted["network"].to_pylist()) == {"203.0.113.0/24"}
-    as_it_comes = Epoch(new_ring()).in_bulk(requests).hits
-    assert as_it_comes["route"].to_pylist()[: K + 1] == ["(unlisted)"] * (K - 1) + ["/about/us", "(unlisted)"]
-
-
-def test_counting_first_changes_open_columns_only() -> None:
-    """Everything else, visits included, is the same either way; and nothing in clear becomes unclear."""
-    chance, ring = random.Random(7), new_ring()
-    requests = [RawRequest(**{name: chance.choice(CHOICES[name]) for name in CHOICES}) for _ in range(2000)]
-    counted, as_it_comes = Epoch(ring).in_bulk(requests, counts_first=True), Epoch(ring).in_bulk(requests)
-    assert counted.dropped == as_it_comes.dropped
-    for name in counted.hits.column_names:
-        if name not in {"route", "network", "referrer", "campaign"}:
-            assert counted.hits[name].equals(as_it_comes.hits[name]), name
-    unlisted = [made.hits["route"].to_pylist().count("(unlisted)") for made in (counted, as_it_comes)]
-    assert unlisted[0] < unlisted[1]
 
 
 def test_columns_that_a_log_lacks_have_their_defaults() -> None:

@@ -65,8 +65,8 @@ def test_each_duckdb_command_runs(example: str, store: Path) -> None:
 
 
 def test_the_page_shows_every_way() -> None:
-    """Three ways in Python and one on the command line are run; if an example goes, this test says so."""
-    assert len(examples("python")) == 3
+    """Four ways in Python and one on the command line are run; if an example goes, this test says so."""
+    assert len(examples("python")) == 4
     assert len(examples("sh")) == 1
 
 

@@ -101,7 +101,8 @@ weighed AS (
     SELECT
         *,
         CASE dimension WHEN 'bot' THEN hits ELSE visits END AS weight,
-        dimension <> 'total' AND (weight < $k OR value = '(other)') AS is_thin
+        dimension <> 'total' AND (weight < $k OR value = '(other)') AS is_thin,
+        dimension IN ('search', 'item', 'download') AS is_part_of_page
     FROM cells
 ),
 
@@ -112,9 +113,18 @@ folded AS (
         count(*) FILTER (is_thin) OVER dimension_cells = 1
             AND count(*) FILTER (is_thin AND value <> '(other)') OVER dimension_cells = 1
             AND row_number() OVER (PARTITION BY date, site, dimension, is_thin ORDER BY weight, value) = 1
-            AND dimension <> 'total' AS is_companion
+            AND dimension <> 'total' AND NOT is_part_of_page AS is_companion
     FROM weighed
     WINDOW dimension_cells AS (PARTITION BY date, site, dimension)
+),
+
+-- Searches, items and downloads name what `page` names, and gather no rest: laid beside the rest of `page` it would tell
+-- of what is hidden there.
+told AS (
+    FROM folded
+    WHERE NOT is_part_of_page OR NOT is_thin AND (date, site, value) IN (
+        SELECT (date, site, value) FROM folded WHERE dimension = 'page' AND NOT is_thin AND NOT is_companion
+    )
 )
 
 SELECT
@@ -127,5 +137,5 @@ SELECT
     sum(visits)::BIGINT AS visits,
     sum(bounces)::BIGINT AS bounces,
     sum(seconds)::BIGINT AS seconds
-FROM folded
+FROM told
 GROUP BY ALL

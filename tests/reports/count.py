@@ -172,7 +172,19 @@ def _origin(name: str, internal: str) -> Callable[[Count], Rows]:
 
 
 def _page(kind: str) -> Callable[[Count], Rows]:
-    return _breakdown(lambda count, s: s.page if s.is_pageview and s.kind == kind else None)
+    """Count the pages of a kind that are named among all pages of their day. There is no rest."""
+
+    def rows(count: Count) -> Rows:
+        pages = count.cells(lambda s: s.page if s.is_pageview else None)
+        sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for place, cells in count.cells(lambda s: s.page if s.is_pageview and s.kind == kind else None).items():
+            named = count.fold(pages[place], lambda cell: len(cell.visits)).keys() - {OTHER}
+            for value in named & {value for value, cell in cells.items() if len(cell.visits) >= count.k}:
+                sums[value][0] += len(cells[value].visits)
+                sums[value][1] += cells[value].pageviews
+        return [(value, *figures) for value, figures in sums.items()]
+
+    return rows
 
 
 def _requests(value_of: Callable[[Seen], str | None]) -> Callable[[Count], Rows]:

@@ -80,7 +80,8 @@ def run_demo(
         heading(console, 2, "What the webmaster sees")
         held.append(run_verb(console, stage, "report"))
         heading(console, 3, "What the auditor sees")
-        held.append(run_verb(console, stage, "audit"))
+        # What only root is told, of processes and journals, would be "can't tell" for most who try this.
+        held.append(run_verb(console, stage, "audit", "--store-only"))
         heading(console, 4, "Whether anything is left of the visitors")
         held.append(search_everything(console, stage, script, outcome))
         heading(console, 5, "Where it is, and what to try next")
@@ -297,11 +298,12 @@ def say_answer(answer: Outcome) -> str:
 # 2, 3: the other verbs
 
 
-def run_verb(console: Console, stage: Stage, verb: str) -> bool:
+def run_verb(console: Console, stage: Stage, verb: str, *options: str) -> bool:
     """Run a verb of anonproxy as anybody would, with its output going where ours goes; tell whether it was content."""
-    console.print(f"[dim]$ anonproxy {verb} --config {stage.config}[/]\n", soft_wrap=True)
+    arguments = [verb, *options, "--config", str(stage.config)]
+    console.print(f"[dim]$ anonproxy {' '.join(arguments)}[/]\n", soft_wrap=True)
     console.file.flush()
-    return subprocess.run([sys.executable, "-m", "anonproxy", verb, "--config", str(stage.config)]).returncode == 0
+    return subprocess.run([sys.executable, "-m", "anonproxy", *arguments]).returncode == 0
 
 
 # 4: the search

@@ -23,6 +23,7 @@ NO_COOKIES = {"raw_cookie": b"", "raw_set_cookie": b""}
 # What the sample of each format says, and nothing else.
 EXPECTED: dict[str, dict[str, Any]] = {
     "vhost_combined": PAGE | HOST | BROWSED,
+    "host_combined": PAGE | HOST | BROWSED,
     "vhost_common": PAGE | HOST | NO_AGENT,
     "combined": PAGE | BROWSED,
     "nginx_main": PAGE | BROWSED,

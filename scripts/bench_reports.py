@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -24,11 +25,12 @@ from starlette.types import Message, Scope
 
 from anonproxy.model.settings import WebSettings
 from anonproxy.model.vocabularies import DURATION_BUCKETS_MS, ELAPSED_BUCKETS_S, SIZE_BUCKETS_BYTES
+from anonproxy.reports import session as sessions
 from anonproxy.reports.period import Period
 from anonproxy.reports.run import Query, definitions
 from anonproxy.reports.session import Session
 from anonproxy.store.disk import publish
-from anonproxy.store.layout import HOUR_S, Day
+from anonproxy.store.layout import HOUR_S, Day, Hour
 from anonproxy.store.settle import fold_day
 from anonproxy.store.sql import add_date
 from anonproxy.store.tables import SCHEMAS, render_parquet
@@ -69,6 +71,7 @@ def main() -> None:
         show_size(root, options.hits)
         bench_reports(root)
         bench_pages(root)
+        bench_live(root, options.hits)
         bench_goaccess(Path(folder, "access.log"), options.log_lines, options.hits)
 
 
@@ -183,6 +186,39 @@ def bench_pages(root: Path) -> None:
         fetch(app, page, period)
     slowest = sorted((timed(partial(fetch, app, page, period)), page) for page in pages)[-3:]
     show(f"slowest of {len(pages)} pages, again", ", ".join(f"{p} {1000 * s:.0f} ms" for s, p in reversed(slowest)))
+
+
+def bench_live(root: Path, hits: int) -> None:
+    """Fetch pages over the last twelve months while a segment is added and seen before each."""
+    today = Day(root, "www", FIRST + datetime.timedelta(days=DAYS))
+    end = today.starts_at + 12 * HOUR_S
+    app = build_app(Session(root, K), WebSettings(), datetime.UTC, clock=lambda: end)
+    pages = ["/", *(f"/report/{definition.name}" for definition in definitions())]
+    period = f"since={FIRST + datetime.timedelta(days=1)}&until={today.date}"
+    try:
+        with patch.object(sessions, "steady") as clock:
+            clock.return_value = 0.0
+            for query in (period, f"{period}&where=device=phone"):
+                add_segment(today, hits // DAYS, 0)
+                clock.return_value += sessions.FRESH_S
+                for page in pages:
+                    fetch(app, page, query)
+                seconds = []
+                for number, page in enumerate(pages, 1):
+                    add_segment(today, 100, number)
+                    clock.return_value += sessions.FRESH_S
+                    seconds.append((timed(partial(fetch, app, page, query)), page))
+                slowest = ", ".join(f"{page} {1000 * s:.0f} ms" for s, page in sorted(seconds, reverse=True)[:4])
+                show(f"{len(pages)} pages, a new segment before each", f"/ {1000 * seconds[0][0]:.0f} ms; {slowest}")
+                shutil.rmtree(today.folder("hot"))
+    finally:
+        shutil.rmtree(today.folder("hot"), ignore_errors=True)
+
+
+def add_segment(day: Day, count: int, number: int) -> None:
+    """Add requests to a hot day."""
+    path = Hour(day, 12).open / f"{number:016x}.parquet"
+    publish(day.root, path, render_parquet(invent(day, count), "hot"), day.starts_at)
 
 
 def fetch(app: Starlette, path: str, query: str) -> None:

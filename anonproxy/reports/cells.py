@@ -36,6 +36,9 @@ PARTITIONS: Final = frozenset(
     {"page", "kind", "country", "network_class", "browser", "os", "device", "language", "status"}
 )
 
+# Pages of one kind. They name what `page` names, and leave no rest to lay beside the rest of `page`.
+PARTS_OF_PAGE: Final = frozenset({"search", "item", "download"})
+
 
 class Cell(NamedTuple):
     """Rows of one day with one value, that match the filters of `mask`."""
@@ -64,6 +67,19 @@ class Shared:
     period: Period
     hits: int
     pageviews: int
+
+
+class Month(NamedTuple):
+    """The matching cells of a calendar month and a dimension, and what of them can be told."""
+
+    period: Period
+    cells: list[Cell]
+    sums: list[Cell]  # the same, as if all of them were of its first day
+    shared: list[Shared]
+
+    def within(self, period: Period) -> list[Cell]:
+        """List cells that have the sums of a period; those of other days may be among them."""
+        return self.sums if self.period.since in period and self.period.until in period else self.cells
 
 
 # How a row of `hits` counts in each dimension that can be told without knowing visits: as in the store's own
@@ -98,13 +114,13 @@ _READ: Final = f"""
 
 
 def read_cells(
-    connection: duckdb.DuckDBPyConnection, where: Collection[tuple[str, str]], days: Period
+    connection: duckdb.DuckDBPyConnection, view: str, where: Collection[tuple[str, str]], days: Period
 ) -> dict[str, list[Cell]]:
-    """Count the rows of `hits` by dimension, value and day, those that match the filters apart from the others."""
+    """Count the rows of a view by dimension, value and day, those that match the filters apart from the others."""
     mask: duckdb.Expression = duckdb.ConstantExpression(0)
     for bit, condition in enumerate(map(_matches, where)):
         mask = mask + condition.cast("INTEGER") * duckdb.ConstantExpression(1 << bit)
-    people = connection.view("hits").filter(
+    people = connection.view(view).filter(
         (duckdb.ColumnExpression("bot") == duckdb.ConstantExpression(""))
         & duckdb.ColumnExpression("date").between(
             duckdb.ConstantExpression(days.since), duckdb.ConstantExpression(days.until)
@@ -125,6 +141,23 @@ def _matches(condition: tuple[str, str]) -> duckdb.Expression:
         duckdb.ColumnExpression(column).cast("VARCHAR") == duckdb.ConstantExpression(value),
         duckdb.ConstantExpression(False),
     )
+
+
+def gather_month(
+    cells: list[Cell], month: Period, filters: int, k: int, is_told: Callable[[Cell], bool] = lambda cell: False
+) -> Month:
+    """Share the cells of one calendar month and one dimension, and sum them up.
+
+    Shape: cells in order
+    """
+    matching = [cell for cell in cells if cell.mask == (1 << filters) - 1]
+    sums = [_sum_up(list(group), month) for _, group in groupby(matching, attrgetter("site", "value"))]
+    return Month(month, matching, sums, share_cells(cells, filters, k, is_told))
+
+
+def _sum_up(cells: list[Cell], month: Period) -> Cell:
+    hits, pageviews = sum(cell.hits for cell in cells), sum(cell.pageviews for cell in cells)
+    return cells[0]._replace(date=month.since, hits=hits, pageviews=pageviews)
 
 
 def share_cells(
@@ -195,7 +228,12 @@ def tell(
             _add(there_are[cell.site, cell.dimension], cell)
     for (site, dimension), sums in there_are.items():
         kept = _keep_company(told[site, dimension], sums)
+        if dimension in PARTS_OF_PAGE:
+            pages = _keep_company(told[site, "page"], there_are.get((site, "page"), {}))
+            kept = {value: figures for value, figures in told[site, dimension].items() if value in pages}
         rows = [r for r in rows if (r.site, r.dimension) != (site, dimension) or r.value in kept]
+        if dimension in PARTS_OF_PAGE:
+            continue
         if not where:
             whole = _total(sums)
         elif dimension in PARTITIONS:

@@ -1,12 +1,14 @@
 """A store that answers one report after the other: what `anonproxy.open_store` opens, and what the dashboard asks.
 
-The daily totals are few (some thousand rows a month), so they are kept in memory and read again once the store has
-changed. Answers are kept as long.
+The daily totals are few (some thousand rows a month), so they are kept in memory. A store that is written to changes
+every few seconds, but only in its hot days: what comes of settled days alone lasts until a day is settled or deleted,
+and the rest passes with the next look at the store.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,21 +21,36 @@ import pyarrow.dataset as ds
 from anonproxy.clock import now, steady
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.vocabularies import OTHER
-from anonproxy.reports.cells import COUNTED, Cell, read_cells, share_cells, tell
+from anonproxy.reports.cells import COUNTED, Cell, Month, gather_month, read_cells, tell
 from anonproxy.reports.period import Period, end_of_month, move_months, parse_period
 from anonproxy.reports.run import FILTERS, Query, Report, compare_reports, find_definition, run_report
-from anonproxy.store.read import DEFAULT_K, View, open_store
+from anonproxy.store.read import DEFAULT_K, Version, View, open_store
 
 # How old an answer may be: a store that is written to changes every few seconds.
 FRESH_S: Final = 30.0
 # What is remembered: a dashboard page has some twenty answers, and people go back and forth.
 MAX_ANSWERS: Final = 2_000
+MAX_MONTHS: Final = 100
 MAX_CELLS: Final = 8
 
 # Reports whose rows are days: cells of several days have no place in them.
 BY_DAY: Final = frozenset({"days", "weekdays"})
 
-TOLD: Final = "SELECT site, dimension, value, date FROM main.daily WHERE dimension = ? AND value <> '(other)'"
+TOLD: Final = "SELECT site, dimension, value, date FROM main.daily WHERE date BETWEEN ? AND ? AND value <> '(other)'"
+
+SETTLED: Final = """
+    CREATE VIEW settled AS SELECT *, is_pageview(method, status, kind) AS is_pageview FROM settled_hits
+"""
+
+# What the reports over single rows make of a row. Settled rows are counted by it once, and stand in `hits` as often as
+# they were counted: so the same SQL answers from a few thousand rows in memory.
+ROWS: Final = {
+    "response_times": "date, site, bot, is_pageview, duration_ms",
+    "transfer": "date, site, kind, size_bytes",
+    "privacy": "date, site, bot, visit, CASE WHEN route[1] = '(' THEN route END AS route, left(network, 0) AS network, "
+    "CASE WHEN referrer = '(other)' THEN referrer END AS referrer, "
+    "CASE WHEN campaign = '(other)' THEN campaign END AS campaign",
+}
 
 
 class Memory[Key: Hashable, Value]:
@@ -53,6 +70,19 @@ class Memory[Key: Hashable, Value]:
         return self._made[key]
 
 
+type Where = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Kept:
+    """What was made of one state of a store."""
+
+    answers: Memory[tuple[str, Query], Report] = field(default_factory=lambda: Memory(MAX_ANSWERS))
+    months: Memory[tuple[Where, Period], dict[str, Month]] = field(default_factory=lambda: Memory(MAX_MONTHS))
+    cells: Memory[tuple[Where, Period], dict[str, list[Cell]]] = field(default_factory=lambda: Memory(MAX_CELLS))
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+
+
 class Session:
     """A store, open to be asked. It may be written to meanwhile; several threads may ask.
 
@@ -62,10 +92,10 @@ class Session:
     def __init__(self, path: Path | str, k: int = DEFAULT_K) -> None:
         self._store = open_store(path, k)
         self._lock = threading.RLock()
-        self._version: Hashable = None
+        self._version: Version | None = None
         self._looked_at_s = float("-inf")
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._forget()
+        self._lasting, self._passing = Kept(), Kept()
 
     @property
     def k(self) -> int:
@@ -104,7 +134,7 @@ class Session:
         with self._lock:
             self._refresh()
             self._check(query)
-            return self._answers.get((name, query), lambda: self._answer(name, query))
+            return self._keep(query.period).answers.get((name, query), lambda: self._answer(name, query))
 
     def compare(self, name: str, query: Query, before: Query | None = None) -> Report:
         """Answer a report with the figures of the period before beside it, or those of another query."""
@@ -124,28 +154,45 @@ class Session:
 
     # --- What is kept in memory ---
 
-    def _forget(self) -> None:
-        self._answers: Memory[tuple[str, Query], Report] = Memory(MAX_ANSWERS)
-        self._cells: Memory[tuple[tuple[tuple[str, str], ...], Period], dict[str, list[Cell]]] = Memory(MAX_CELLS)
+    def _keep(self, period: Period) -> Kept:
+        """Return where to keep what comes of the days up to the end of a period."""
+        return self._lasting if self._version and period.until < self._version.first_hot else self._passing
 
     def _refresh(self) -> None:
-        """Read the daily totals again if the store has changed."""
+        """Read again what has changed in the store: its hot rows, or everything."""
         if self._connection and steady() - self._looked_at_s < FRESH_S:
             return
         version = self._store.version()
-        if self._connection is None or version != self._version:
-            connection = self._store.connect()
-            connection.execute("CREATE TABLE totals AS FROM daily")
-            connection.execute("CREATE OR REPLACE VIEW main.daily AS FROM totals")
-            # Where filters ask, single rows are not shown at all: they would tell that part by subtraction.
-            connection.execute("CREATE SCHEMA asked; CREATE VIEW asked.hits AS FROM main.hits WHERE false")
+        if version != self._version:
+            connection = self._renew(version) or self._reopen()
+            connection.execute("CREATE OR REPLACE TABLE main.recent AS FROM main.hot_daily")
+            self._passing = Kept()
             self._connection, self._version = connection, version
-            self._forget()
-            sites = connection.execute("SELECT DISTINCT site FROM daily ORDER BY site").fetchall()
+            sites = connection.execute("SELECT DISTINCT site FROM main.daily ORDER BY site").fetchall()
             self._sites = tuple(site for (site,) in sites)
-            first, last = connection.execute("SELECT min(date), max(date) FROM daily").fetchall()[0]
+            first, last = connection.execute("SELECT min(date), max(date) FROM main.daily").fetchall()[0]
             self._span = Period(first, last) if first else None
         self._looked_at_s = steady()
+
+    def _renew(self, version: Version) -> duckdb.DuckDBPyConnection | None:
+        """Read the hot rows again if nothing else has changed, not even meanwhile."""
+        if not self._connection or not self._version or self._version.settled != version.settled:
+            return None
+        self._connection.execute("USE main")
+        self._store.renew(self._connection)
+        return self._connection if self._store.version().settled == version.settled else None
+
+    def _reopen(self) -> duckdb.DuckDBPyConnection:
+        connection = self._store.connect()
+        connection.execute("CREATE TABLE totals AS FROM settled_daily")
+        connection.execute("CREATE TABLE recent AS FROM hot_daily LIMIT 0")
+        connection.execute("CREATE OR REPLACE VIEW main.daily AS FROM totals UNION ALL BY NAME FROM recent")
+        connection.execute(SETTLED)
+        # Where filters ask, single rows are not shown at all: they would tell that part by subtraction.
+        connection.execute("CREATE SCHEMA asked; CREATE VIEW asked.hits AS FROM main.hits WHERE false")
+        connection.execute("CREATE SCHEMA counted")
+        self._lasting = Kept()
+        return connection
 
     def _check(self, query: Query) -> None:
         if query.site and query.site not in self._sites:
@@ -163,8 +210,11 @@ class Session:
         definition = find_definition(name)
         if query.where:
             return self._answer_from_rows(name, query)
+        if name in ROWS:
+            return self._answer_from_counts(name, query)
         report = self._run("main", name, query)
-        if definition.dimension in COUNTED and definition.dimension != "total" and _told(report) * 2 < _figure(report):
+        is_hidden = not report.rows or _told(report) * 2 < _figure(report)
+        if is_hidden and definition.dimension in COUNTED and definition.dimension != "total":
             period_report = self._answer_from_rows(name, query)
             if _told(period_report) > _told(report):
                 return period_report
@@ -177,33 +227,76 @@ class Session:
         connection.execute("USE asked; CREATE OR REPLACE TABLE daily AS FROM told")
         return self._run("asked", name, query)
 
+    def _answer_from_counts(self, name: str, query: Query) -> Report:
+        """Answer what is asked of single rows, from settled ones that were counted once."""
+        connection = self._open()
+        count = f"SELECT {ROWS[name]}, count(*) AS rows FROM settled GROUP BY ALL"  # noqa: S608 - of the table above
+        connection.register("settled_counts", self._make_of_settled(name, count))
+        connection.execute(
+            f"CREATE OR REPLACE VIEW counted.hits AS SELECT {ROWS[name]} FROM main.hot "  # noqa: S608 - as above
+            "UNION ALL BY NAME SELECT * EXCLUDE (rows, range) FROM settled_counts, range(rows)"
+        )
+        return self._run("counted", name, query)
+
+    def _make_of_settled(self, name: str, query: str) -> pa.Table:
+        """Give the result of a query over settled rows, which is asked once."""
+        tables = self._lasting.tables
+        if name not in tables:
+            self._open().execute("USE main")
+            tables[name] = self._open().sql(query).to_arrow_table()
+        return tables[name]
+
     def _tell(self, query: Query, dimension: str, by_day: bool) -> pa.Table:
         """Gather the cells of single rows."""
         wanted = [name for name in COUNTED if name == dimension or (query.where and name == "total")]
-        days = Period(query.period.since.replace(day=1), end_of_month(query.period.until))
-        read = self._cells.get((query.where, days), lambda: self._read_cells(query.where, days))
-        cells = [cell for name in wanted for cell in read.get(name, ()) if query.site in {None, cell.site}]
-        told = set() if query.where else set(self._open().execute(TOLD, [dimension]).fetchall())
-        shared = share_cells(cells, len(query.where), self._store.k, lambda cell: cell[:4] in told)
+        read = [self._read_month(query.where, month) for month in self._months(query.period)]
+        months = [month[name] for month in read for name in wanted if name in month]
+        cells = [c for month in months for c in month.within(query.period) if query.site in {None, c.site}]
+        shared = [row for month in months for row in month.shared if query.site in {None, row.site}]
         if by_day:
             shared = [row for row in shared if row.period.days == 1]
         return tell(cells, shared, query.period, query.where)
 
-    def _read_cells(self, where: tuple[tuple[str, str], ...], days: Period) -> dict[str, list[Cell]]:
-        """Read the cells of days that can be gathered: days of whole months, and without filters settled ones."""
-        connection = self._open()
+    def _months(self, period: Period) -> Iterator[Period]:
+        """List the calendar months of a period that have figures."""
+        if self._span:
+            first = max(period.since, self._span.since).replace(day=1)
+            while first <= min(period.until, self._span.until):
+                yield Period(first, end_of_month(first))
+                first = move_months(first, 1)
+
+    def _read_month(self, where: Where, month: Period) -> dict[str, Month]:
+        """Read the cells of a month by dimension, and what of them can be told."""
+        return self._keep(month).months.get((where, month), lambda: self._gather(where, month))
+
+    def _gather(self, where: Where, month: Period) -> dict[str, Month]:
+        """Gather days that can be: those of whole months, and without filters settled ones."""
+        connection, k = self._open(), self._store.k
         connection.execute("USE main")
-        hot = set() if where else set(connection.execute("SELECT DISTINCT date FROM hot").fetchall())
         first = self._first_whole_day()
+        hot = set() if where else {day for (day,) in connection.execute("SELECT DISTINCT date FROM hot").fetchall()}
+        told = set() if where else set(connection.execute(TOLD, [month.since, month.until]).fetchall())
+        read = self._lasting.cells.get((where, month), lambda: read_cells(connection, "settled", where, month))
+        if where and self._keep(month) is self._passing:
+            recent = read_cells(connection, "hot", where, month)
+            read = {name: sorted([*read.get(name, ()), *recent.get(name, ())]) for name in {*read, *recent}}
         return {
-            dimension: [cell for cell in cells if cell.date >= first and (cell.date,) not in hot]
-            for dimension, cells in read_cells(connection, where, days).items()
+            name: gather_month(
+                [cell for cell in cells if cell.date >= first and cell.date not in hot],
+                month,
+                len(where),
+                k,
+                lambda cell: cell[:4] in told,
+            )
+            for name, cells in read.items()
         }
 
     def _first_whole_day(self) -> date:
         """Return the day from which no row has been deleted yet, moved to the first of a month: a month that loses its
         first days would be gathered otherwise each day."""
-        (first,) = self._open().execute("SELECT min(date) FROM main.hits").fetchall()[0]
+        self._open().register("first_day", self._make_of_settled("first_day", "SELECT min(date) AS date FROM settled"))
+        both = "SELECT min(date) FROM (SELECT date FROM first_day UNION ALL SELECT date FROM main.hot)"
+        (first,) = self._open().execute(both).fetchall()[0]
         if first is None or self._span is None or first <= self._span.since or first.day == 1:
             return first or date.min
         return move_months(first.replace(day=1), 1)

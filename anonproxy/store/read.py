@@ -54,6 +54,14 @@ class Contents(NamedTuple):
     settled: dict[Kind, ds.Dataset]
 
 
+class Version(NamedTuple):
+    """What is another once the store has changed: `settled` about once a day, `hot` with every request."""
+
+    settled: Hashable
+    hot: Hashable
+    first_hot: date  # Days before it hold settled rows only.
+
+
 @dataclass(slots=True)
 class Store(ABC):
     """A store to read from. It may be written to meanwhile."""
@@ -68,6 +76,13 @@ class Store(ABC):
         """
         return _open_views(self._read(), self.k, memory_mb)
 
+    def renew(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Read hot rows again into open views. Their settled days stay those of `connect`.
+
+        Raises: StoreError when they can't be read
+        """
+        _view_hot(connection, self._read_hot_alone(), self.k)
+
     def dataset(self, name: View) -> ds.Dataset:
         """Open one view as a pyarrow dataset, as the store is now.
 
@@ -81,7 +96,7 @@ class Store(ABC):
         return ds.dataset([settled[name], ds.dataset(recent.cast(_SCHEMAS[name]))])
 
     @abstractmethod
-    def version(self) -> Hashable:
+    def version(self) -> Version:
         """Return what is another once the store has changed.
 
         Raises: StoreError when it can't be read
@@ -89,6 +104,9 @@ class Store(ABC):
 
     @abstractmethod
     def _read(self) -> Contents: ...
+
+    @abstractmethod
+    def _read_hot_alone(self) -> pa.Table: ...
 
 
 @dataclass(slots=True)
@@ -98,14 +116,19 @@ class FolderStore(Store):
     root: Path
     _verified: dict[Path, Identity] = field(default_factory=dict, init=False)
 
-    def version(self) -> Hashable:
-        """Return the names of all days, and the files of those that are hot."""
-        settled = tuple(tuple(days(self.root, kind)) for kind in ("hits", "daily"))
-        try:
-            hot = read_snapshot(self.root)
-        except FileNotFoundError:  # changing this moment: another version than any before or after
-            return object()
-        return settled, hot.live, hot.merged, hot.segments
+    def version(self) -> Version:
+        """Return the files of all days."""
+        kinds: tuple[Kind, ...] = ("hits", "daily")
+        files = [day.file(kind) for kind in kinds for day in days(self.root, kind)]
+        settled = tuple((path, _identify_if_any(path)) for path in files)
+        for _ in range(_ATTEMPTS):
+            try:
+                hot = read_snapshot(self.root)
+            except FileNotFoundError:
+                continue
+            first_hot = min((day.date for day in hot.live), default=date.max)
+            return Version((settled, hot.live), (hot.merged, hot.segments), first_hot)
+        return Version(object(), object(), date.min)  # another than any before or after
 
     def _read(self) -> Contents:
         for _ in range(_ATTEMPTS):
@@ -124,6 +147,17 @@ class FolderStore(Store):
                 continue
             except PermissionError:
                 raise StoreError(f"{self.root}: no right to read. Read as the user that runs anonproxy") from None
+        raise StoreError(f"{self.root}: changes faster than it can be read. Try again")
+
+    def _read_hot_alone(self) -> pa.Table:
+        for _ in range(_ATTEMPTS):
+            try:
+                before = read_snapshot(self.root)
+                hot = self._read_hot(before.hot)
+                if before.still_holds(read_snapshot(self.root)):
+                    return hot
+            except FileNotFoundError:
+                continue
         raise StoreError(f"{self.root}: changes faster than it can be read. Try again")
 
     def _read_hot(self, files: list[tuple[Day, Path]]) -> pa.Table:
@@ -160,14 +194,17 @@ class PublishedStore(Store):
 
     objects: Objects
 
-    def version(self) -> Hashable:
+    def version(self) -> Version:
         """Return the manifest."""
-        return self._read_manifest()
+        return Version(self._read_manifest(), None, date.max)
 
     def _read(self) -> Contents:
         manifest = parse_manifest(self._read_manifest())
         kinds: tuple[Kind, ...] = ("hits", "daily", "vocabulary")
         return Contents(_no_hot_rows(), {kind: self._open_settled(kind, manifest.days(kind)) for kind in kinds})
+
+    def _read_hot_alone(self) -> pa.Table:
+        return _no_hot_rows()
 
     def _read_manifest(self) -> bytes:
         try:
@@ -231,6 +268,13 @@ def identify(path: Path) -> Identity:
     return status.st_ino, status.st_size, status.st_ctime_ns
 
 
+def _identify_if_any(path: Path) -> Identity | None:
+    try:
+        return identify(path)
+    except FileNotFoundError:
+        return None
+
+
 def _no_hot_rows() -> pa.Table:
     return sql.add_date(SCHEMAS["hot"].empty_table(), date.min)
 
@@ -248,11 +292,16 @@ def _open_files(kind: Kind, files: list[tuple[Day, str]], filesystem: FileSystem
     )
 
 
+def _view_hot(connection: duckdb.DuckDBPyConnection, hot: pa.Table, k: int) -> None:
+    connection.register("hot_rows", hot)
+    connection.sql(sql.read_sql("marginals"), params={"k": k}).create_view("hot_daily", replace=True)
+
+
 def _open_views(contents: Contents, k: int, memory_mb: int | None) -> duckdb.DuckDBPyConnection:
     connection = sql.connect(contents.hot)
     for kind, dataset in contents.settled.items():
         connection.register(f"settled_{kind}", dataset)
-    connection.sql(sql.read_sql("marginals"), params={"k": k}).create_view("hot_daily")
+    _view_hot(connection, contents.hot, k)
     connection.execute(sql.read_sql("read_views"))
     sql.lock(connection, memory_mb)
     return connection

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import anonproxy
 from anonproxy.model.errors import OperatorError, StoreError
 from anonproxy.reports import session as sessions
 from anonproxy.reports.period import Period
-from anonproxy.reports.run import Query
-from anonproxy.reports.session import Memory, Session
+from anonproxy.reports.run import Query, definitions
+from anonproxy.reports.session import ROWS, Memory, Session
 from anonproxy.store.settle import settle
 from tests.store.examples import DAY_S, MIDNIGHT, K, Notes, settings, visits, write
 
@@ -108,6 +109,50 @@ def test_sees_what_was_written_meanwhile(root: Path, monkeypatch: pytest.MonkeyP
     again = store.run("days", query)
     clock[0] += sessions.FRESH_S
     assert store.run("days", query) is again
+
+
+FILTERED: tuple[Any, ...] = ((), (("device", "phone"),), (("country", "US"), ("kind", "page")))
+
+
+def test_settled_days_are_not_asked_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new hot segment changes the figures of its day; answers about settled days stay."""
+    clock = [1000.0]
+    monkeypatch.setattr(sessions, "steady", lambda: clock[0])
+    store = Session(root, K)
+    settled, today = (Query(Period(day, day)) for day in (date(2026, 11, 21), date(2026, 11, 23)))
+    both = Query(Period(date(2026, 11, 21), date(2026, 11, 23)))
+    phones = replace(settled, where=(("device", "phone"),))
+    names = [definition.name for definition in definitions()]
+    kept = {(name, query): store.run(name, query) for name in names for query in (settled, phones)}
+    before = {name: store.run(name, both) for name in names}
+    write(root, visits(10, 2 * DAY_S, first=300))
+    clock[0] += sessions.FRESH_S
+    assert store.run("days", today).rows == ((date(2026, 11, 23), 22, 22),)
+    assert all(store.run(name, query) is answer for (name, query), answer in kept.items())
+    fresh = Session(root, K)
+    assert {name: store.run(name, both) for name in names} == {name: fresh.run(name, both) for name in names}
+    assert store.run("transfer", both) != before["transfer"]
+
+
+def test_a_day_that_settles_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a day is settled or deleted, answers are those of a store that was opened just now."""
+    clock = [1000.0]
+    monkeypatch.setattr(sessions, "steady", lambda: clock[0])
+    store, later = Session(root, K), MIDNIGHT + 5 * DAY_S
+    query = Query(Period(date(2026, 11, 1), date(2026, 11, 30)))
+    asked = [(definition.name, replace(query, where=where)) for definition in definitions() for where in FILTERED]
+    for name, each in asked:
+        store.run(name, each)
+    write(root, visits(12, 3 * DAY_S, first=400, device="phone"))
+    settle(root, later, settings(), K, Notes())
+    clock[0] += sessions.FRESH_S
+    fresh = Session(root, K)
+    assert [store.run(*each) for each in asked] == [fresh.run(*each) for each in asked]
+
+
+def test_reports_over_single_rows_are_counted_beforehand() -> None:
+    """Each report that weighs rows of `hits` says what it makes of them."""
+    assert set(ROWS) == {definition.name for definition in definitions() if definition.weight}
 
 
 def test_several_threads_may_ask(root: Path) -> None:

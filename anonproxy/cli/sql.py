@@ -107,6 +107,7 @@ def contain(limits: Limits) -> Iterator[None]:
         yield
     finally:
         last.cancel()
+        last.join()  # a thread that is still there when Python ends keeps DuckDB from ending in peace
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 

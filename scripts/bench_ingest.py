@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench ingest", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--lines", type=int, default=2_000_000, help="length of the log (default: %(default)s)")
     parser.add_argument(
-        "--flat", action="store_true", help="also import a log of ten times the lines: memory must be the same"
+        "--flat", action="store_true", help="also import a log of ten times the days: memory must be the same"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="anonproxy-bench-") as name:
@@ -48,14 +48,14 @@ def main() -> None:
         print(write_log(log, options.lines), flush=True)
         show([measure(program, log, options.lines, folder) for program in list_programs(log, folder)])
         if options.flat:
-            print(write_log(log, options.lines * 10), flush=True)
+            print(write_log(log, options.lines * 10, DAYS * 10), flush=True)
             show([measure(ours(log, folder, 1), log, options.lines * 10, folder)])
 
 
 # --- A log ------------------------------------------------------------------------------------------------------
 
 
-def write_log(path: Path, count: int) -> str:
+def write_log(path: Path, count: int, days: int = DAYS) -> str:
     """Write a log of the last whole days, as many lines in each, and say what it was made of.
 
     A short log is repeated, by other people until there are ten times as many: all octets but the first are moved on.
@@ -63,17 +63,17 @@ def write_log(path: Path, count: int) -> str:
     source, lines = (
         ("the sample log", list(read_sample())) if SAMPLE.exists() else ("invented lines", list(invent_lines()))
     )
-    first_s = (time.time() // DAY_S - DAYS - 1) * DAY_S  # noqa: TID251 - a script may look at the clock
+    first_s = (time.time() // DAY_S - days - 1) * DAY_S  # noqa: TID251 - a script may look at the clock
     with path.open("w", encoding="utf-8", errors="surrogateescape") as log:
         at, minute = "", -1
         for number in range(count):
             round_, index = divmod(number, len(lines))
             client, names, rest = lines[index]
-            second = int(first_s + number * DAYS * DAY_S / count)
+            second = int(first_s + number * days * DAY_S / count)
             if second != minute:
                 at, minute = datetime.fromtimestamp(second, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"), second
             log.write(f"{move_client(client, round_ % 10)} {names} [{at}] {rest}\n")
-    return f"{count:,} lines of {DAYS} days, {path.stat().st_size / 1e6:,.0f} MB, made of {source}"
+    return f"{count:,} lines of {days} days, {path.stat().st_size / 1e6:,.0f} MB, made of {source}"
 
 
 # --- The programs -----------------------------------------------------------------------------------------------

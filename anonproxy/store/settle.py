@@ -116,16 +116,23 @@ def fold_day(
     day: Day, rows: pa.Table, next_rows: pa.Table | None, k: int, kinds: Collection[Kind] = tuple(SETTLED)
 ) -> dict[Kind, pa.Table]:
     """Make a day's settled tables of its rows and, where visits go on after midnight, those of the next day."""
-    with sql.connect(rows if next_rows is None else pa.concat_tables([rows, next_rows])) as connection:
+    with sql.connect(
+        rows if next_rows is None else pa.concat_tables([rows, keep_visits(next_rows, rows)])
+    ) as connection:
         tables = {
             kind: connection.sql(sql.read_sql(name), params={"k": k}).to_arrow_table()
             for kind, name in SETTLED.items()
             if kind in kinds
         }
     return {
-        kind: table.filter(pc.field("date") == pa.scalar(day.date)).select(SCHEMAS[kind].names).cast(SCHEMAS[kind])
+        kind: table.filter(pc.equal(table["date"], day.date)).select(SCHEMAS[kind].names).cast(SCHEMAS[kind])
         for kind, table in tables.items()
     }
+
+
+def keep_visits(next_rows: pa.Table, rows: pa.Table) -> pa.Table:
+    """Keep the rows of visits that go on: no other row of the next day counts in this one."""
+    return next_rows.filter(pc.is_in(next_rows["visit"], value_set=rows["visit"].unique(), skip_nulls=True))
 
 
 def remove_hot(day: Day) -> None:

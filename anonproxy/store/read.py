@@ -32,8 +32,9 @@ from anonproxy.store.tables import SCHEMAS, BrokenFile, read_rows, verify_footer
 
 DEFAULT_K: Final[int] = PrivacySettings().k
 
-# A merge takes milliseconds and happens a few times an hour; to meet one five times in a row is no accident.
-_ATTEMPTS: Final = 5
+# A merge takes milliseconds and happens a few times an hour. Those of several sites follow each other, and a busy
+# machine reads slowly, so a few in a row are no surprise; so many are no accident.
+_ATTEMPTS: Final = 50
 
 _DATE: Final = pa.field("date", pa.date32())
 # Settled rows have the columns of hot ones too, all null.

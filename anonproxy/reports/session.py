@@ -21,7 +21,7 @@ import pyarrow.dataset as ds
 from anonproxy.clock import now, steady
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.vocabularies import OTHER
-from anonproxy.reports.cells import COUNTED, Cell, Month, gather_month, read_cells, tell
+from anonproxy.reports.cells import COUNTED, PARTS_OF_PAGE, Cell, Month, gather_month, read_cells, tell
 from anonproxy.reports.period import Period, end_of_month, move_months, parse_period
 from anonproxy.reports.run import FILTERS, Query, Report, compare_reports, find_definition, run_report
 from anonproxy.store.read import DEFAULT_K, Version, View, open_store
@@ -213,7 +213,9 @@ class Session:
         if name in ROWS:
             return self._answer_from_counts(name, query)
         report = self._run("main", name, query)
-        is_hidden = not report.rows or _told(report) * 2 < _figure(report)
+        # Parts of the pages have no rest of their own: they are hidden as the pages are.
+        rest = self._run("main", "pages", query) if definition.dimension in PARTS_OF_PAGE else report
+        is_hidden = _told(rest) * 2 < _figure(rest)
         if is_hidden and definition.dimension in COUNTED and definition.dimension != "total":
             period_report = self._answer_from_rows(name, query)
             if _told(period_report) > _told(report):

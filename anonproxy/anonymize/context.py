@@ -1,8 +1,9 @@
 """What the steps know beside the request: the settings, the sites' routes, and what the epoch has admitted so far."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from anonproxy.anonymize.address import Address, Network, classify_network, mask_address, order_classes, parse_client
 from anonproxy.anonymize.admission import Admission
@@ -85,7 +86,8 @@ class Countries(Protocol):
         ...
 
 
-class Client(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)  # to hash an address takes longer than most questions
+class Client:
     """What is known from an address. The address itself goes into the tagger and nowhere else."""
 
     address: Address

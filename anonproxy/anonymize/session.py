@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from anonproxy.anonymize.address import Address
-from anonproxy.anonymize.request import RawRequest
 
 # A configured name that ends with * stands for every cookie that has a hash there: Drupal and WordPress put one of the
 # site's address behind theirs (32 hexadecimal digits), classic ASP one of the process (8 capitals). Any other rest is
@@ -51,7 +50,9 @@ def _is_named(raw_name: str, name: str) -> bool:
     return HASH.fullmatch(raw_name, len(start)) is not None and raw_name.startswith(start) if star else raw_name == name
 
 
-def session_parts(request: RawRequest, address: Address, cookie_names: Sequence[str]) -> tuple[bytes, ...]:
+def session_parts(
+    address: Address, raw_cookie: str, raw_user_agent: str, cookie_names: Sequence[str]
+) -> tuple[bytes, ...]:
     """Collect what identifies a session: its cookie, else address (/64 for IPv6) and User-Agent.
 
     The site is not among the parts: the tagger puts it before them. The first part says which of the two it is, so that
@@ -59,18 +60,18 @@ def session_parts(request: RawRequest, address: Address, cookie_names: Sequence[
 
     Reveals: the session: what this returns goes into the tagger only
     """
-    if cookie := find_session_cookie(request.raw_cookie, cookie_names):
+    if cookie := find_session_cookie(raw_cookie, cookie_names):
         return cookie_parts(cookie)
     network = address.packed if address.version == 4 else address.packed[: IPV6_SESSION_BITS // 8]
-    return b"address", network, raw_bytes(request.raw_user_agent)
+    return b"address", network, raw_bytes(raw_user_agent)
 
 
-def next_session_parts(request: RawRequest, cookie_names: Sequence[str]) -> tuple[bytes, ...] | None:
+def next_session_parts(raw_set_cookie: str, cookie_names: Sequence[str]) -> tuple[bytes, ...] | None:
     """Collect what the session will be identified by from now on, if the answer sets a session cookie.
 
     Reveals: the session: what this returns goes into the tagger only
     """
-    cookie = find_session_cookie(request.raw_set_cookie, cookie_names)
+    cookie = find_session_cookie(raw_set_cookie, cookie_names)
     return cookie_parts(cookie) if cookie else None
 
 

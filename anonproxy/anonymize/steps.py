@@ -212,10 +212,11 @@ def tag_visit(draft: Draft, context: Context) -> DropReason | None:
     if refusal:
         rules["visit"] = rules["step"] = rules["elapsed_s"] = refusal
         return None
-    raw_parts = session_parts(request, draft.client.address, draft.site.session_cookies)
+    cookies = draft.site.session_cookies
+    raw_parts = session_parts(draft.client.address, request.raw_cookie, request.raw_user_agent, cookies)
     is_page = is_pageview(draft.matched.kind, draft.method, draft.status)
     draft.marked = context.tagger.mark(draft.site.name, raw_parts, request.time_s, is_page)
-    if raw_next_parts := next_session_parts(request, draft.site.session_cookies):
+    if raw_next_parts := next_session_parts(request.raw_set_cookie, cookies):
         context.tagger.hand_over(draft.site.name, raw_parts, raw_next_parts)
     rules["visit"] = VISIT_RULES[raw_parts[0]]
     rules["step"] = "pages of the visit so far"

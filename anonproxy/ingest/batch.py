@@ -11,6 +11,7 @@ of them is written, which `epoch` makes use of.
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -28,9 +29,11 @@ from anonproxy.anonymize.buckets import (
 )
 from anonproxy.anonymize.context import Client, Context, Site
 from anonproxy.anonymize.language import parse_language
-from anonproxy.anonymize.referrer import Campaign, parse_campaign
+from anonproxy.anonymize.referrer import Campaign, Referrer, parse_campaign
 from anonproxy.anonymize.request import RawRequest
+from anonproxy.anonymize.route import Route
 from anonproxy.anonymize.rules import (
+    Offer,
     find_query,
     fold_method,
     is_credible,
@@ -43,8 +46,8 @@ from anonproxy.anonymize.rules import (
     refuse_visit,
 )
 from anonproxy.anonymize.session import next_session_parts, session_parts
-from anonproxy.ingest.coded import Coded, Plain, encode, join, repeat
 from anonproxy.keys.visits import Visits
+from anonproxy.model.coded import Coded, encode, filter_all, join, repeat
 from anonproxy.model.columns import TIERS, arrow_schema
 from anonproxy.model.vocabularies import DropReason
 
@@ -84,7 +87,7 @@ def anonymize_batch(requests: pa.Table, context: Context, visits: Visits) -> Bat
     """
     rows = apply_rules(requests, context)
     sessions, next_sessions, are_pages = (rows.columns[name].rows() for name in VISIT_COLUMNS)
-    marks, is_kept = walk_visits(sessions, next_sessions, rows.time_s.rows(), are_pages, visits)
+    marks, is_kept = walk_visits(sessions, next_sessions, rows.time_s.to_pylist(), are_pages, visits)
     if not all(is_kept):
         rows.keep(pa.array(is_kept, pa.bool_()), DropReason.NO_KEY)
     walked = {
@@ -108,15 +111,21 @@ class Rule(NamedTuple):
 
     column: str
     sources: tuple[str, ...]
-    answer: Callable[..., Any]  # asked with the context and a value of each source
+    answer: Callable[..., Any]  # asked with a value of each source
     missing: DropReason | None = None  # why rows are dropped for which there is no answer
+    needs_context: bool = False  # asked with the context before them
 
-    def ask(self, context: Context, values: tuple[Any, ...]) -> Any:
-        """Answer for one combination of values."""
-        try:
-            return self.answer(context, *values)
-        except Exception:  # its text may hold the request, so nothing of it is kept
-            return MISTAKE
+    def bind(self, context: Context) -> Callable[[tuple[Any, ...]], Any]:
+        """Give what answers for one combination of values."""
+        answer = partial(self.answer, context) if self.needs_context else self.answer
+
+        def ask(values: tuple[Any, ...]) -> Any:
+            try:
+                return answer(*values)
+            except Exception:  # its text may hold the request, so nothing of it is kept
+                return MISTAKE
+
+        return ask
 
 
 class Rows:
@@ -128,16 +137,17 @@ class Rows:
             for name, default in DEFAULTS.items()
             if name != "time_s"
         }
-        time_s = requests["time_s"].combine_chunks()
-        self.time_s = Plain(time_s)  # a log has more different times than anything else; no rule needs them exact
-        quarters = pc.multiply(pc.floor(pc.divide(time_s, FINEST_RESOLUTION_S)), FINEST_RESOLUTION_S)
-        self.columns["quarter_s"] = encode(quarters)
+        # A log has more different times than anything else, and no rule needs them exact.
+        self.time_s = requests["time_s"].combine_chunks()
+        self.columns["quarter_s"] = encode(
+            pc.multiply(pc.floor(pc.divide(self.time_s, FINEST_RESOLUTION_S)), FINEST_RESOLUTION_S)
+        )
         self.dropped: Counter[DropReason] = Counter()
 
     def apply(self, rule: Rule, context: Context) -> None:
         """Add the column of a rule, and drop the rows that it has no answer for."""
         sources = join([self.columns[source] for source in rule.sources])
-        self.columns[rule.column] = sources.map(lambda values: rule.ask(context, values))
+        self.columns[rule.column] = sources.map(rule.bind(context))
         self._drop(rule.column, MISTAKE, DropReason.INTERNAL_ERROR)
         if rule.missing:
             self._drop(rule.column, None, rule.missing)
@@ -146,35 +156,29 @@ class Rows:
         """Drop the rows with a text that no server would have taken."""
         column = self.columns[name]
         if any(map(is_oversized, column.values)):
-            has_room = pa.array([not is_oversized(raw) for raw in column.values], pa.bool_())
-            self.keep(has_room.take(column.codes), DropReason.OVERSIZED)
+            self.keep(column.where(lambda raw: not is_oversized(raw)), DropReason.OVERSIZED)
 
     def keep(self, mask: pa.Array, reason: DropReason) -> None:
         """Drop all rows but those of the mask."""
         self.dropped[reason] += len(mask) - (mask.true_count or 0)
-        self.columns = {name: column.filter(mask) for name, column in self.columns.items()}
+        self.columns = filter_all(self.columns, mask)
         self.time_s = self.time_s.filter(mask)
 
     def _drop(self, name: str, value: object, reason: DropReason) -> None:
         column = self.columns[name]
         if any(known is value for known in column.values):
-            self.keep(pa.array([known is not value for known in column.values], pa.bool_()).take(column.codes), reason)
+            self.keep(column.where(lambda known: known is not value), reason)
 
 
 def read_column(column: pa.ChunkedArray) -> Coded[Any]:
     """Take a raw column in; texts are decoded as in a raw request."""
-    coded = encode(column.combine_chunks())
+    coded = encode(column)
     return coded.map(decode) if column.type == pa.binary() else coded
 
 
 def decode(raw: bytes) -> str:
     """Decode a text so that no byte is lost or guessed."""
     return raw.decode("utf-8", "surrogateescape")
-
-
-def plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make the answer of a rule of a function that needs no context."""
-    return lambda context, *values: function(*values)
 
 
 def find_site(context: Context, raw_host: str) -> Site | None:
@@ -188,6 +192,31 @@ def floor_time(context: Context, quarter_s: float) -> int | None:
     return bucket_time(quarter_s, context.resolution_s) if is_credible(quarter_s) else None
 
 
+def read_client(context: Context, raw_client: str) -> Client | None:
+    """Read who asked."""
+    return context.read_client(raw_client)
+
+
+def read_language(context: Context, raw_accept_language: str) -> str:
+    """Read which language is preferred."""
+    return parse_language(raw_accept_language, context.languages)
+
+
+def match_page(site: Site, raw_target: str, status: int, is_private: bool) -> Route:
+    """Find what page was asked for."""
+    return site.match_route(raw_target, status, is_private)
+
+
+def offer_networks(context: Context, client: Client) -> Offer:
+    """Offer the networks of a client."""
+    return offer_network(client.networks, context.stores_network)
+
+
+def read_referrer(site: Site, raw_referrer: str, raw_host: str) -> Referrer:
+    """Read where the visitor came from."""
+    return site.read_referrer(raw_referrer, raw_host)
+
+
 def read_link(site: Site, raw_target: str) -> Campaign:
     """Read the campaign of a link to the site."""
     return parse_campaign(find_query(raw_target), site.campaigns)
@@ -197,57 +226,41 @@ def collect_session(refusal: str, site: Site, client: Client, raw_cookie: str, r
     """Collect what a session is tagged by, unless there is to be no visit."""
     if refusal:
         return None
-    request = RawRequest(0.0, "", raw_cookie=raw_cookie, raw_user_agent=raw_user_agent)
-    return site.name, session_parts(request, client.address, site.session_cookies)
+    return site.name, session_parts(client.address, raw_cookie, raw_user_agent, site.session_cookies)
 
 
 def collect_next_session(site: Site, raw_set_cookie: str) -> tuple[bytes, ...] | None:
     """Collect what the session will be tagged by from now on, if the answer sets its cookie."""
-    return next_session_parts(RawRequest(0.0, "", raw_set_cookie=raw_set_cookie), site.session_cookies)
-
-
-def part(name: str) -> Callable[..., Any]:
-    """Make the answer of a rule of a part of what another rule found."""
-    return plain(attrgetter(name))
+    return next_session_parts(raw_set_cookie, site.session_cookies)
 
 
 # What `anonymize.steps` does with one request, in its order, so that a row is dropped for the same reason.
 RULES: Final = (
-    Rule("found_site", ("raw_host",), find_site, DropReason.UNKNOWN_SITE),
-    Rule("site", ("found_site",), part("name")),
-    Rule("time", ("quarter_s",), floor_time, DropReason.BAD_TIME),
-    Rule("client", ("raw_client",), lambda context, raw: context.read_client(raw), DropReason.BAD_ADDRESS),
-    Rule("network_class", ("client",), part("network_class")),
-    Rule("country", ("client",), part("country")),
-    Rule("agent", ("raw_user_agent", "is_agent_logged"), plain(parse_agent)),
-    *(Rule(name, ("agent",), part(name)) for name in ("browser", "os", "device", "bot")),
-    Rule("language", ("raw_accept_language",), lambda context, raw: parse_language(raw, context.languages)),
-    Rule("method", ("raw_method",), plain(fold_method)),
-    Rule("status", ("status",), plain(bucket_status)),
-    Rule("size_bytes", ("size_bytes",), plain(bucket_size)),
-    Rule("duration_ms", ("duration_s",), plain(bucket_duration)),
-    Rule(
-        "page",
-        ("found_site", "raw_target", "status", "is_private"),
-        plain(lambda site, raw_target, status, is_private: site.match_route(raw_target, status, is_private)),
-    ),
-    Rule("kind", ("page",), part("kind")),
-    Rule("audience", ("page",), part("audience")),
-    Rule("is_pageview", ("kind", "method", "status"), plain(is_pageview)),
-    Rule("refusal", ("is_opted_out", "bot", "audience"), plain(refuse_visit)),
-    Rule("session", ("refusal", "found_site", "client", "raw_cookie", "raw_user_agent"), plain(collect_session)),
-    Rule("next_session", ("found_site", "raw_set_cookie"), plain(collect_next_session)),
-    Rule("route", ("page",), plain(offer_route)),
-    Rule("network", ("client",), lambda context, client: offer_network(client.networks, context.stores_network)),
-    Rule(
-        "came_from",
-        ("found_site", "raw_referrer", "raw_host"),
-        plain(lambda site, raw_referrer, raw_host: site.read_referrer(raw_referrer, raw_host)),
-    ),
-    Rule("link", ("found_site", "raw_target"), plain(read_link)),
-    Rule("channel", ("link", "came_from"), plain(lambda link, came_from: link.channel or came_from.channel)),
-    Rule("referrer", ("came_from",), plain(offer_referrer)),
-    Rule("campaign", ("link",), plain(offer_campaign)),
+    Rule("found_site", ("raw_host",), find_site, DropReason.UNKNOWN_SITE, needs_context=True),
+    Rule("site", ("found_site",), attrgetter("name")),
+    Rule("time", ("quarter_s",), floor_time, DropReason.BAD_TIME, needs_context=True),
+    Rule("client", ("raw_client",), read_client, DropReason.BAD_ADDRESS, needs_context=True),
+    *(Rule(name, ("client",), attrgetter(name)) for name in ("network_class", "country")),
+    Rule("agent", ("raw_user_agent", "is_agent_logged"), parse_agent),
+    *(Rule(name, ("agent",), attrgetter(name)) for name in ("browser", "os", "device", "bot")),
+    Rule("language", ("raw_accept_language",), read_language, needs_context=True),
+    Rule("method", ("raw_method",), fold_method),
+    Rule("status", ("status",), bucket_status),
+    Rule("size_bytes", ("size_bytes",), bucket_size),
+    Rule("duration_ms", ("duration_s",), bucket_duration),
+    Rule("page", ("found_site", "raw_target", "status", "is_private"), match_page),
+    *(Rule(name, ("page",), attrgetter(name)) for name in ("kind", "audience")),
+    Rule("is_pageview", ("kind", "method", "status"), is_pageview),
+    Rule("refusal", ("is_opted_out", "bot", "audience"), refuse_visit),
+    Rule("session", ("refusal", "found_site", "client", "raw_cookie", "raw_user_agent"), collect_session),
+    Rule("next_session", ("found_site", "raw_set_cookie"), collect_next_session),
+    Rule("route", ("page",), offer_route),
+    Rule("network", ("client",), offer_networks, needs_context=True),
+    Rule("came_from", ("found_site", "raw_referrer", "raw_host"), read_referrer),
+    Rule("link", ("found_site", "raw_target"), read_link),
+    Rule("channel", ("link", "came_from"), lambda link, came_from: link.channel or came_from.channel),
+    Rule("referrer", ("came_from",), offer_referrer),
+    Rule("campaign", ("link",), offer_campaign),
 )
 
 
@@ -308,12 +321,12 @@ def walk_visits(
 
 def bucket_all_elapsed(elapsed_s: pa.Array) -> pa.Array:
     """Make the seconds since the visits began coarse."""
-    return encode(elapsed_s).map(bucket_elapsed).gather(pa.int32())
+    return encode(elapsed_s).map(lambda known: None if known is None else bucket_elapsed(known)).gather(pa.int32())
 
 
 def admit_all(column: str, rows: Rows, visitors: Iterable[int | None], context: Context) -> pa.Array:
     """Choose what is stored of an open column, counting each row's visitor for what the row offers."""
-    offered = join([rows.columns["site"], rows.columns[column]])
+    offered = join([rows.columns["site"], rows.columns[column]]).narrow()
     stored = [offer.otherwise for _, offer in offered.values]
     is_waiting = [bool(offer.candidates) for _, offer in offered.values]  # not every candidate is admitted yet
     chosen = []

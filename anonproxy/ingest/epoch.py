@@ -6,10 +6,12 @@ So the hits are those of the same requests one by one in the order of their time
 whatever the order of the lines and of the files.
 
 Gathered is what the rules made of the requests: numbers of values, and those values of which the epoch itself is to
-decide. They stand in memory until the epoch is over, together with its key.
+decide. They stand in memory until the epoch is over. Sessions and visits are numbered by their places, so there is no
+hash of a session and no key; but where visits go on under other sessions they are walked with a key of the epoch's own,
+random and destroyed at once. Neither kind of number leaves the process.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -20,30 +22,33 @@ from anonproxy.anonymize.rules import Offer
 from anonproxy.ingest.batch import (
     HOT_SCHEMA,
     OPEN_COLUMNS,
+    VISIT_COLUMNS,
     Session,
     apply_rules,
     bucket_all_elapsed,
     walk_visits,
 )
-from anonproxy.ingest.coded import join
 from anonproxy.keys.ring import KeyRing
 from anonproxy.keys.visits import Visits
+from anonproxy.model.coded import CODED_TEXT, Coded, code_texts, join
 from anonproxy.model.settings import PrivacySettings
 from anonproxy.model.vocabularies import MAX_STEP, DropReason
 
 MARK_TYPES: Final = {"visit": pa.uint64(), "step": pa.uint8(), "elapsed_s": pa.int64(), "visitor": pa.uint64()}
+CODED_SCHEMA: Final = code_texts(HOT_SCHEMA)
 CLOSED_COLUMNS: Final = tuple(name for name in HOT_SCHEMA.names if name not in {*MARK_TYPES, *OPEN_COLUMNS})
-NUMBERED: Final = (*CLOSED_COLUMNS, *OPEN_COLUMNS, "session", "next_session")
+NUMBERED: Final = (*OPEN_COLUMNS, "session", "next_session")
 
 
 class Prepared(NamedTuple):
-    """Requests after the rules. Nothing of it is ever written: it holds what sessions are tagged by.
+    """Requests after the rules. Nothing of it is ever written: it holds what sessions are known by.
 
-    Shape: `rows` with the number of a value in each column of NUMBERED, and the columns time_s and is_pageview
+    Shape: `rows` with the closed columns of the hot tier, the number of a value in each column of NUMBERED, and the
+           columns time_s and is_pageview
     """
 
     rows: pa.Table
-    values: Mapping[str, tuple[Any, ...]]
+    values: Mapping[str, Sequence[Any]]
     dropped: Mapping[DropReason, int]
 
     def filter(self, mask: pa.Array) -> "Prepared":
@@ -57,23 +62,21 @@ def prepare(requests: pa.Table, context: Context) -> Prepared:
     Shape: requests in columns of RAW_SCHEMA without nulls, those that a log doesn't have left out
     """
     done = apply_rules(requests, context)
-    columns = {name: done.columns[name] for name in (*CLOSED_COLUMNS, "session", "next_session")}
-    columns |= {name: join([done.columns["site"], done.columns[name]]) for name in OPEN_COLUMNS}
-    rows = {name: columns[name].codes.cast(pa.int32()) for name in NUMBERED}
-    rows["time_s"] = done.time_s.values
+    numbered = {name: join([done.columns["site"], done.columns[name]]).narrow() for name in OPEN_COLUMNS}
+    numbered |= {name: done.columns[name].narrow() for name in ("session", "next_session")}
+    rows = {name: done.columns[name].gather(CODED_SCHEMA.field(name).type) for name in CLOSED_COLUMNS}
+    rows |= {name: column.codes.cast(pa.int32()) for name, column in numbered.items()}
+    rows["seconds"] = done.time_s
     rows["is_pageview"] = done.columns["is_pageview"].gather(pa.bool_())
-    return Prepared(pa.table(rows), {name: tuple(columns[name].values) for name in NUMBERED}, done.dropped)
+    return Prepared(pa.table(rows), {name: column.values for name, column in numbered.items()}, done.dropped)
 
 
 class Epoch:
-    """The rows of one epoch, and the key that it has for itself.
-
-    `close` destroys the key and forgets the rows.
-    """
+    """The rows of one epoch. `close` makes hits of them and forgets them."""
 
     def __init__(self, privacy: PrivacySettings, starts_in_s: float) -> None:
-        self._ring = KeyRing(privacy, starts_in_s)
-        self._visits = Visits(self._ring, privacy.visit_idle_min * 60, privacy.visit_max_h * 3600)
+        self._privacy = privacy
+        self._starts_in_s = starts_in_s
         self._numbers: dict[str, dict[Hashable, int]] = {name: {} for name in NUMBERED}
         self._tables: list[pa.Table] = []
 
@@ -82,84 +85,96 @@ class Epoch:
 
     def add(self, prepared: Prepared) -> None:
         """Gather rows."""
-        columns = {}
+        rows = prepared.rows
         for name in NUMBERED:
             numbers = self._numbers[name]
             renumbered = [numbers.setdefault(value, len(numbers)) for value in prepared.values[name]]
-            columns[name] = pa.chunked_array([pa.array(renumbered, pa.int32())]).take(prepared.rows[name])
-        self._tables.append(pa.table({**columns, **{name: prepared.rows[name] for name in ("time_s", "is_pageview")}}))
+            column = pa.chunked_array([pa.array(renumbered, pa.int32())]).take(rows[name])
+            rows = rows.set_column(rows.column_names.index(name), name, column)
+        self._tables.append(rows)
 
-    def close(self, context: Context) -> pa.Table:
-        """Make hits of all rows, in their order, and destroy the key.
+    def close(self, context: Context, first_visit: int = 0) -> pa.Table:
+        """Make hits of all rows, in their order. Their visits have numbers that begin with a given one.
 
         What the epoch admitted stays in the context's vocabulary until that forgets it.
+
+        Shape: columns of the hot tier, texts coded
         """
         try:
-            rows = pa.concat_tables(self._tables).combine_chunks()
-            rows = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
+            rows = pa.concat_tables(self._tables).unify_dictionaries().combine_chunks()
             values = {name: tuple(numbers) for name, numbers in self._numbers.items()}
-            return self._make_hits(rows, values, context)
+            return self._make_hits(rows, values, context, first_visit)
         finally:
             self._tables.clear()
             self._numbers.clear()
-            self._visits.forget()
-            self._ring.wipe()
 
-    def _make_hits(self, rows: pa.Table, values: Mapping[str, tuple[Any, ...]], context: Context) -> pa.Table:
-        has_heirs = any(values["next_session"])
-        marks = (self._walk_visits if has_heirs else self._cut_visits)(rows, values)
-        arrays = {
+    def _make_hits(
+        self, rows: pa.Table, values: Mapping[str, tuple[Any, ...]], context: Context, first_visit: int
+    ) -> pa.Table:
+        order = sort_by_time(rows["seconds"].combine_chunks())
+        if any(values["next_session"]):
+            marks = self._walk_visits(rows, order, values)
+        else:
+            marks = self._cut_visits(rows, order, values["session"], first_visit)
+        columns = {
             "visit": marks["visit"],
             "step": marks["step"],
             "elapsed_s": bucket_all_elapsed(marks["elapsed_s"]),
             **{name: admit_all(name, rows[name], values[name], marks["visitor"], context) for name in OPEN_COLUMNS},
         }
-        for name in CLOSED_COLUMNS:
-            type_ = HOT_SCHEMA.field(name).type
-            arrays[name] = pa.chunked_array([pa.array(values[name], type_)]).take(rows[name])
-        return pa.table([arrays[name] for name in HOT_SCHEMA.names], schema=HOT_SCHEMA)
+        arrays = [columns[name] if name in columns else rows[name] for name in CODED_SCHEMA.names]
+        return pa.table(arrays, schema=CODED_SCHEMA)
 
-    def _walk_visits(self, rows: pa.Table, values: Mapping[str, tuple[Any, ...]]) -> dict[str, pa.Array]:
+    def _walk_visits(
+        self, rows: pa.Table, order: pa.Array, values: Mapping[str, tuple[Any, ...]]
+    ) -> dict[str, pa.Array]:
         """Place rows in visits one by one, since a visit may go on under another session."""
-        rows = rows.sort_by([("time_s", "ascending"), ("place", "ascending")])
-        sessions, next_sessions = (
-            map(values[name].__getitem__, rows[name].to_pylist()) for name in ("session", "next_session")
-        )
-        times_s, are_pages = rows["time_s"].to_pylist(), rows["is_pageview"].to_pylist()
-        marks, _ = walk_visits(sessions, next_sessions, times_s, are_pages, self._visits)
-        return put_back({name: pa.array(getattr(marks, name), type_) for name, type_ in MARK_TYPES.items()}, rows, rows)
+        ring = KeyRing(self._privacy, self._starts_in_s)
+        visits = Visits(ring, self._privacy.visit_idle_min * 60, self._privacy.visit_max_h * 3600)
+        try:
+            sorted_ = {name: rows[name].take(order).to_pylist() for name in (*VISIT_COLUMNS, "seconds")}
+            sessions, next_sessions = (map(values[name].__getitem__, sorted_[name]) for name in VISIT_COLUMNS[:2])
+            marks, _ = walk_visits(sessions, next_sessions, sorted_["seconds"], sorted_["is_pageview"], visits)
+        finally:
+            visits.forget()
+            ring.wipe()
+        return put_back({name: pa.array(getattr(marks, name), type_) for name, type_ in MARK_TYPES.items()}, order)
 
-    def _cut_visits(self, rows: pa.Table, values: Mapping[str, tuple[Any, ...]]) -> dict[str, pa.Array]:
+    def _cut_visits(
+        self, rows: pa.Table, order: pa.Array, sessions: tuple[Session | None, ...], first_visit: int
+    ) -> dict[str, pa.Array]:
         """Place rows in visits all at once: sorted by session and time, a visit is a piece."""
-        sessions: tuple[Session | None, ...] = values["session"]
-        tags = [session and self._visits.tag(*session) for session in sessions]
-        has_visit = pa.chunked_array([pa.array([tag is not None for tag in tags], pa.bool_())]).take(rows["session"])
-        placed = rows.select(["session", "time_s", "is_pageview", "place"]).filter(has_visit)
-        placed = placed.sort_by([("session", "ascending"), ("time_s", "ascending"), ("place", "ascending")])
-        session, time_s, is_page = (placed[name].combine_chunks() for name in ("session", "time_s", "is_pageview"))
-        starts = cut(session, time_s, self._visits.idle_s, self._visits.max_s)
+        idle_s, max_s = self._privacy.visit_idle_min * 60, self._privacy.visit_max_h * 3600
+        has_visit = pa.array([session is not None for session in sessions], pa.bool_())
+        session = rows["session"].combine_chunks()
+        order = order.filter(has_visit.take(session).take(order))
+        order = order.take(pc.array_sort_indices(session.take(order)))  # which leaves equal ones in their order
+        session, time_s, is_page = (
+            rows[name].combine_chunks().take(order) for name in ("session", "seconds", "is_pageview")
+        )
+        starts = cut(session, time_s, idle_s, max_s)
         piece = number_pieces(starts)
-        start_s = time_s.filter(starts)
-        numbers = [
-            self._visits.number(tags[number], first_s)
-            for number, first_s in zip(session.filter(starts).to_pylist(), start_s.to_pylist(), strict=True)
-        ]
         pages = pc.cumulative_sum(is_page.cast(pa.int64()))
         before = pc.subtract(pages.filter(starts), is_page.filter(starts).cast(pa.int64()))
-        step = pc.min_element_wise(pc.subtract(pages, before.take(piece)), MAX_STEP)
-        visitors = pa.array([tag and self._visits.visitor(tag) for tag in tags], pa.uint64())
         marks = {
-            "visit": pa.array(numbers, pa.uint64()).take(piece),
-            "step": step.cast(pa.uint8()),
-            "elapsed_s": pc.floor(pc.subtract(time_s, start_s.take(piece))).cast(pa.int64()),
-            "visitor": visitors.take(session),
+            "visit": pc.add(piece, first_visit).cast(MARK_TYPES["visit"]),
+            "step": pc.min_element_wise(pc.subtract(pages, before.take(piece)), MAX_STEP).cast(MARK_TYPES["step"]),
+            "elapsed_s": pc.floor(pc.subtract(time_s, time_s.filter(starts).take(piece))).cast(MARK_TYPES["elapsed_s"]),
+            "visitor": session.cast(MARK_TYPES["visitor"]),
         }
-        return put_back(marks, placed, rows)
+        return put_back(marks, order, rows.num_rows)
 
 
-def put_back(marks: Mapping[str, pa.Array], placed: pa.Table, rows: pa.Table) -> dict[str, pa.Array]:
-    """Bring what belongs to some rows into the order of all rows; the others get nothing."""
-    back = pc.inverse_permutation(placed["place"].combine_chunks(), max_index=rows.num_rows - 1)
+def sort_by_time(time_s: pa.Array) -> pa.Array:
+    """Find the order of times; equal ones stay in theirs."""
+    if pc.all(pc.greater_equal(pc.pairwise_diff(time_s), 0.0), min_count=0).as_py():
+        return pa.array(range(len(time_s)), pa.int64())
+    return pc.array_sort_indices(time_s).cast(pa.int64())
+
+
+def put_back(marks: Mapping[str, pa.Array], order: pa.Array, count: int | None = None) -> dict[str, pa.Array]:
+    """Bring what belongs to some rows, in some order, into the order of all rows; the others get nothing."""
+    back = pc.inverse_permutation(order, max_index=(count or len(order)) - 1)
     return {name: column.take(back) for name, column in marks.items()}
 
 
@@ -194,7 +209,7 @@ def admit_all(
     stored = [
         offer.choose([value for value in offer.candidates if value in shared.get(site, ())]) for site, offer in offered
     ]
-    return pa.chunked_array([pa.array(stored, pa.string())]).take(codes)
+    return Coded(codes.combine_chunks().cast(pa.int64()), stored).gather(CODED_TEXT)
 
 
 def count_visitors(
@@ -205,8 +220,10 @@ def count_visitors(
     candidates = [
         [numbers.setdefault((site, value), len(numbers)) for value in offer.candidates] for site, offer in offered
     ]
-    shown = pa.table({"offer": codes, "visitor": visitors}).filter(pc.is_valid(visitors))
-    shown = shown.group_by(["offer", "visitor"]).aggregate([])
+    has_candidates = pa.array([bool(offer.candidates) for _, offer in offered], pa.bool_())
+    is_shown = pc.and_(pc.is_valid(visitors), has_candidates.take(codes.combine_chunks()))
+    shown = pa.table({"offer": codes, "visitor": visitors}).filter(is_shown)
+    shown = shown.group_by(["offer", "visitor"], use_threads=False).aggregate([])
     lists = pa.array(candidates, pa.list_(pa.int32())).take(shown["offer"].combine_chunks())
     pairs = pa.table(
         {
@@ -214,7 +231,7 @@ def count_visitors(
             "visitor": shown["visitor"].combine_chunks().take(pc.list_parent_indices(lists)),
         }
     )
-    counted = pairs.group_by("value").aggregate([("visitor", "count_distinct")])
+    counted = pairs.group_by("value", use_threads=False).aggregate([("visitor", "count_distinct")])
     names = tuple(numbers)
     return {
         names[value]: count

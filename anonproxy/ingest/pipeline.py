@@ -33,12 +33,12 @@ import pyarrow.compute as pc
 
 from anonproxy.anonymize.context import Context
 from anonproxy.anonymize.rules import MAX_TIME_S
-from anonproxy.ingest.coded import encode
 from anonproxy.ingest.countries import open_countries
 from anonproxy.ingest.epoch import Epoch, prepare
 from anonproxy.ingest.formats import Parsed, parse_lines
 from anonproxy.ingest.sources import Source, TimedBlock, has_urls, read_in_order
 from anonproxy.keys.ring import next_cut
+from anonproxy.model.coded import encode, join
 from anonproxy.model.hit import VisitMark
 from anonproxy.model.settings import PrivacySettings, Settings, SiteSettings
 from anonproxy.model.vocabularies import DropReason
@@ -136,6 +136,7 @@ class _Importer:
             self._context.learn_routes(site, paths)
         self._epochs: dict[float, Epoch] = {}  # by their ends
         self._days: dict[tuple[date, str], _Day] = {}
+        self._next_visit = 0
         self._closed_s = -math.inf  # epochs that end before this are closed
         self._lost: Counter[str] = Counter()
 
@@ -171,7 +172,11 @@ class _Importer:
         ends_s = self._find_ends(times_s)
         days = pc.floor(pc.divide(times_s, DAY_S)).cast(pa.int64())
         wanted = {end_s for end_s in ends_s.unique().to_pylist() if end_s > self._closed_s and self._is_wanted(end_s)}
-        pairs = pa.table({"end": ends_s, "day": days}).group_by(["end", "day"]).aggregate([([], "count_all")])
+        pairs = (
+            pa.table({"end": ends_s, "day": days})
+            .group_by(["end", "day"], use_threads=False)
+            .aggregate([([], "count_all")])
+        )
         for end_s, day, count in zip(*(pairs[name].to_pylist() for name in ("end", "day", "count_all")), strict=True):
             self._count_row_group(_date(day * DAY_S), count, timed, is_own=is_own, is_kept=end_s in wanted)
         is_mine = pc.is_in(
@@ -200,12 +205,12 @@ class _Importer:
         prepared = prepare(self._name_hosts(requests), self._context)
         if counts:
             self._lost.update(prepared.dropped)
-        ends_s = self._find_ends(prepared.rows["time_s"])
+        ends_s = self._find_ends(prepared.rows["seconds"])
         for end_s in ends_s.unique().to_pylist():
             rows = prepared.filter(pc.equal(ends_s, end_s))
             epoch = self._epochs.get(end_s)
             if epoch is None:
-                epoch = self._epochs[end_s] = Epoch(self._privacy, pc.min(rows.rows["time_s"]).as_py())
+                epoch = self._epochs[end_s] = Epoch(self._privacy, pc.min(rows.rows["seconds"]).as_py())
             epoch.add(rows)
 
     def _name_hosts(self, requests: pa.Table) -> pa.Table:
@@ -224,7 +229,8 @@ class _Importer:
     def _close_epochs(self) -> Iterator[Made]:
         """Close the epochs that are over, and make the days that have all their rows."""
         for end_s in sorted(end_s for end_s in self._epochs if end_s <= self._closed_s):
-            hits = self._epochs.pop(end_s).close(self._context)
+            hits = self._epochs.pop(end_s).close(self._context, self._next_visit)
+            self._next_visit += hits.num_rows  # there can't be more visits than rows
             for (site, when), rows in _split_days(hits):
                 allowed = pass_gate(rows, self._context.vocabulary)
                 if self._is_mine(when):
@@ -361,10 +367,9 @@ def _describe(timed: TimedBlock, parsed: Parsed) -> BlockRead:
 
 def _split_days(hits: pa.Table) -> Iterator[tuple[tuple[str, date], pa.Table]]:
     days = pc.divide(hits["time"].cast(pa.int64()), DAY_S)
-    for day in days.unique():
-        rows = hits.filter(pc.equal(days, day))
-        for site in rows["site"].unique():
-            yield (site.as_py(), _date(day.as_py() * DAY_S)), rows.filter(pc.equal(rows["site"], site))
+    places = join([encode(days), encode(hits["site"])])
+    for number, (day, site) in enumerate(places.values):
+        yield (site, _date(day * DAY_S)), hits.filter(pc.equal(places.codes, number))
 
 
 def _date(time_s: float) -> date:

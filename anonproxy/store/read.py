@@ -3,7 +3,7 @@
     hits        every row there is, settled or hot; visit, step and elapsed_s are null in settled ones.
                 Beside the columns of the table: `date`, by which whole files are passed over, and in SQL `is_pageview`.
                 Rows of hours with few visits stand at 00:00 once they are settled: count hours in `daily`.
-    daily       the totals of settled days, and those of the days that are still hot, made by the same SQL
+    daily       the totals of settled days, and those of the days that are still hot, counted in the same way
     vocabulary  what open columns may hold, by date
 
 Settled files are read when a query needs them. Hot ones change all the time and are read when connecting.
@@ -25,6 +25,7 @@ from pyarrow.fs import FileSystem, LocalFileSystem
 from anonproxy.model.errors import StoreError
 from anonproxy.model.settings import PrivacySettings
 from anonproxy.store import sql
+from anonproxy.store.fold import count_days
 from anonproxy.store.layout import Day, Kind, days
 from anonproxy.store.manifest import MANIFEST, parse_manifest
 from anonproxy.store.objects import Objects, is_address, open_objects
@@ -91,8 +92,7 @@ class Store(ABC):
         """
         hot, settled = self._read()
         if name == "daily":
-            with sql.connect(hot) as connection:
-                hot = connection.sql(sql.read_sql("marginals"), params={"k": self.k}).to_arrow_table()
+            hot = count_days(hot, self.k)
         recent = {"hits": hot, "daily": hot, "vocabulary": _SCHEMAS["vocabulary"].empty_table()}[name]
         return ds.dataset([settled[name], ds.dataset(recent.cast(_SCHEMAS[name]))])
 
@@ -295,7 +295,7 @@ def _open_files(kind: Kind, files: list[tuple[Day, str]], filesystem: FileSystem
 
 def _view_hot(connection: duckdb.DuckDBPyConnection, hot: pa.Table, k: int) -> None:
     connection.register("hot_rows", hot)
-    connection.sql(sql.read_sql("marginals"), params={"k": k}).create_view("hot_daily", replace=True)
+    connection.register("hot_daily", count_days(hot, k))
 
 
 def _open_views(contents: Contents, k: int, memory_mb: int | None) -> duckdb.DuckDBPyConnection:

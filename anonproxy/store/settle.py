@@ -11,14 +11,7 @@ Killed before 4, it begins anew, and the same rows give the same files; killed a
 A day settles as soon as its last visit has ended: visit numbers are kept no longer than they are needed, which is
 always less than `hot_hours`. Of a visit that crosses midnight the next day's rows are still there by then.
 
-What is released (`marginals.sql`, `unlinked.sql`):
-
-- a cell of `daily` that fewer than k visits share is folded into `(other)`, which covers at least two cells: the
-  smallest other cell of the dimension joins a single one, also where the dimension is a closed list. `(other)` itself
-  may hold fewer than k visits: it can't be folded further, and nothing tells which of its values they had. A dimension
-  with but one cell has nothing to join, and the total of the site is always told;
-- robots have no visits: their cells count by requests;
-- a row of `hits` keeps its hour only where at least k visits saw the page in that hour, and has the day otherwise.
+What is released of a day say `fold`, of its totals, and `unlink`, of its rows.
 """
 
 from collections.abc import Collection
@@ -32,9 +25,11 @@ import pyarrow.compute as pc
 from anonproxy.model.settings import StoreSettings
 from anonproxy.store import sql
 from anonproxy.store.disk import remove, remove_folder, rename, write_temporary
+from anonproxy.store.fold import count_days
 from anonproxy.store.layout import DAY_S, HOUR_S, Day, Kind, days
 from anonproxy.store.seal import GRACE_S, Journal, discard, merge, read_hour, recover
-from anonproxy.store.tables import SCHEMAS, render_parquet
+from anonproxy.store.tables import render_parquet
+from anonproxy.store.unlink import unlink
 
 # The longest that a visit can be configured to last: what begins before midnight is over by then.
 LONGEST_VISIT_S: Final = 4 * HOUR_S
@@ -109,25 +104,21 @@ def read_day(day: Day, journal: Journal) -> pa.Table | None:
 
 
 # The totals first: a day is settled once its hits are there.
-SETTLED: Final[dict[Kind, str]] = {"daily": "marginals", "hits": "unlinked"}
+SETTLED: Final[tuple[Kind, ...]] = ("daily", "hits")
 
 
 def fold_day(
-    day: Day, rows: pa.Table, next_rows: pa.Table | None, k: int, kinds: Collection[Kind] = tuple(SETTLED)
+    day: Day, rows: pa.Table, next_rows: pa.Table | None, k: int, kinds: Collection[Kind] = SETTLED
 ) -> dict[Kind, pa.Table]:
     """Make a day's settled tables of its rows and, where visits go on after midnight, those of the next day."""
-    with sql.connect(
-        rows if next_rows is None else pa.concat_tables([rows, keep_visits(next_rows, rows)])
-    ) as connection:
-        tables = {
-            kind: connection.sql(sql.read_sql(name), params={"k": k}).to_arrow_table()
-            for kind, name in SETTLED.items()
-            if kind in kinds
-        }
-    return {
-        kind: table.filter(pc.equal(table["date"], day.date)).select(SCHEMAS[kind].names).cast(SCHEMAS[kind])
-        for kind, table in tables.items()
-    }
+    tables: dict[Kind, pa.Table] = {}
+    if "daily" in kinds:
+        goes_on = rows if next_rows is None else pa.concat_tables([rows, keep_visits(next_rows, rows)])
+        totals = count_days(goes_on, k)
+        tables["daily"] = totals.filter(pc.equal(totals["date"], day.date))
+    if "hits" in kinds:
+        tables["hits"] = unlink(rows, k)
+    return tables
 
 
 def keep_visits(next_rows: pa.Table, rows: pa.Table) -> pa.Table:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from anonproxy import __version__
@@ -28,6 +29,8 @@ COLUMNS: Final[dict[Kind, tuple[Column, ...]]] = {
 }
 SCHEMAS: Final[dict[Kind, pa.Schema]] = {kind: arrow_schema(columns) for kind, columns in COLUMNS.items()}
 
+# Where numbers of 64 bits end.
+_MAX_RANK: Final = 2**63
 _SCHEMA_KEY: Final = b"anonproxy.schema"
 
 
@@ -47,12 +50,34 @@ def build_table(hits: Sequence[Hit]) -> pa.Table:
 
 def sort_rows(table: pa.Table) -> pa.Table:
     """Sort a table by all of its columns, into one piece of memory for each: page bounds depend on the pieces."""
-    return table.sort_by([(name, "ascending") for name in table.column_names]).combine_chunks()
+    return table.take(pc.array_sort_indices(rank_rows(table))).combine_chunks()
+
+
+def rank_rows(table: pa.Table) -> pa.Array:
+    """Give each row a number that is in the order of its values; those of equal rows are equal."""
+    rows, distinct = pa.repeat(pa.scalar(0, pa.int64()), table.num_rows), 1
+    for column in table.columns:
+        ranks, width = rank_values(column)
+        if distinct * width >= _MAX_RANK:
+            rows, distinct = rank_values(rows)
+        rows, distinct = pc.add(pc.multiply(rows, width), ranks), distinct * width
+    return rows
+
+
+def rank_values(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, int]:
+    """Give the values of a column numbers in their order, nulls the last one, and tell how many there are."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.unify_dictionaries().combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    values = column.dictionary
+    ranks = pc.subtract(pc.rank(values, tiebreaker="dense").cast(pa.int64()), 1)
+    return ranks.take(column.indices).fill_null(len(values)), len(values) + 1
 
 
 def render_parquet(table: pa.Table, kind: Kind) -> bytes:
     """Render a table as the bytes of a file."""
-    rows = sort_rows(table.cast(SCHEMAS[kind]))
+    rows = sort_rows(table).cast(SCHEMAS[kind])
     target = io.BytesIO()
     with pq.ParquetWriter(
         target,

@@ -21,6 +21,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from anonproxy.model.coded import code_texts, encode
 from anonproxy.model.columns import HIT_COLUMNS
 from anonproxy.model.hit import Dropped, Hit
 from anonproxy.model.vocabularies import ELAPSED_BUCKETS_S, MAX_STEP, DropReason, Origin
@@ -35,6 +36,7 @@ MAX_PENDING: Final = 100_000
 # The finest resolution of stored times; an exact time joins with other logs.
 FINEST_TIME_S: Final = 900
 
+_CODED: Final = code_texts(SCHEMAS["hot"])
 _TYPES: Final = tuple(
     frozenset((str if column.type == pa.string() else int, *((type(None),) if column.nullable else ())))
     for column in HIT_COLUMNS
@@ -49,7 +51,7 @@ _NO_ROOM: Final = Dropped(DropReason.DISK)
 _LATE: Final = Dropped(DropReason.LATE)
 
 # Which column a dimension counts, where it isn't the one of its name.
-_COLUMNS: Final = {
+COUNTED_COLUMNS: Final = {
     **dict.fromkeys(("page", "entry", "exit", "search", "item", "download", "failing"), "route"),
     "broken": "referrer",
 }
@@ -265,7 +267,7 @@ def trim_vocabulary(day: Day) -> None:
 def trim_entries(entries: Entries, totals: pa.Table) -> Entries:
     """Keep the values that a day's totals hold."""
     pairs = zip(totals["dimension"].to_pylist(), totals["value"].to_pylist(), strict=True)
-    held = {(_COLUMNS.get(dimension, dimension), value) for dimension, value in pairs}
+    held = {(COUNTED_COLUMNS.get(dimension, dimension), value) for dimension, value in pairs}
     return {key: entry for key, entry in entries.items() if key in held}
 
 
@@ -282,14 +284,14 @@ def _key(entry: Entry) -> tuple[str, str]:
 def pass_gate(hits: pa.Table, vocabulary: Vocabulary) -> pa.Table:
     """Keep the rows of which every value may be stored, as `SegmentWriter.add` does one by one.
 
-    Shape:   columns as in the hot tier; of a table with others nothing may be stored
+    Shape:   columns as in the hot tier, texts as such or coded; of a table with others nothing may be stored
     """
+    if not any(map(hits.schema.equals, (SCHEMAS["hot"], _CODED))):
+        return SCHEMAS["hot"].empty_table()
     try:
         hits.validate(full=True)  # no text that isn't UTF-8
     except pa.ArrowInvalid:
-        return SCHEMAS["hot"].empty_table()
-    if not hits.schema.equals(SCHEMAS["hot"]):
-        return SCHEMAS["hot"].empty_table()
+        return hits.schema.empty_table()
     hits = _keep(hits, hits["time"].cast(pa.int64()), lambda time: time is not None and _is_time(time))
     gated = []
     for site, rows in _split(hits, hits["site"]):
@@ -307,17 +309,15 @@ def split_hours(hits: pa.Table) -> Iterator[tuple[tuple[str, int], pa.Table]]:
 
 
 def _split(rows: pa.Table, column: pa.ChunkedArray) -> Iterator[tuple[Any, pa.Table]]:
-    for value in column.unique():
-        yield value.as_py(), rows.filter(pc.is_in(column, value_set=pa.array([value])))
+    coded = encode(column)
+    for number, value in enumerate(coded.values):
+        yield value, rows.filter(pc.equal(coded.codes, number)) if len(coded.values) > 1 else rows
 
 
 def _keep(rows: pa.Table, column: pa.ChunkedArray, is_allowed: Callable[[Any], bool]) -> pa.Table:
     """Keep the rows whose value in a column is allowed; mostly that is all rows."""
-    distinct = column.unique().to_pylist()
-    allowed = [value for value in distinct if is_allowed(value)]
-    if len(allowed) == len(distinct):
-        return rows
-    return rows.filter(pc.is_in(column, value_set=pa.array(allowed, column.type)))
+    coded = encode(column)
+    return rows if all(map(is_allowed, coded.values)) else rows.filter(coded.where(is_allowed))
 
 
 def _is_storable(hit: Hit) -> bool:

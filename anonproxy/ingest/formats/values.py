@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anonproxy.ingest.coded import encode
+from anonproxy.model.coded import encode
 from anonproxy.ingest.formats.dialect import Field
 
 Columns = dict[str, pa.Array]

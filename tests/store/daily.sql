@@ -1,5 +1,5 @@
--- What `daily` keeps of the rows of a day: one line for each (date, site, dimension, value).
--- Reads the view `hot` and the parameter $k, gives the columns of `daily`.
+-- What `daily` keeps of rows, said a second time: the store counts with columns of numbers (`store/count.py`), and this
+-- with nothing but SQL. Reads the view `hot` and the parameter $k, gives the columns of `daily`.
 
 WITH
 -- Robots are counted in a dimension of their own; everything else is about people.
@@ -12,7 +12,7 @@ visits AS (
     SELECT
         site,
         visit,
-        coalesce(min(date) FILTER (is_pageview AND step = 1), min(date) FILTER (step = 0)) AS date,
+        coalesce(min(date) FILTER (is_pageview AND step = 1), min(date) FILTER (step = 0 AND elapsed_s = 0)) AS date,
         min(route)       FILTER (is_pageview AND step = 1) AS entry,
         min(referrer)    FILTER (is_pageview AND step = 1) AS referrer,
         min(channel)     FILTER (is_pageview AND step = 1) AS channel,

@@ -1,6 +1,6 @@
--- What `hits` keeps of the rows of a day: no visit, no step, no seconds; and the day instead of the hour
--- where fewer than $k visits saw a page in that hour. Robots have no visits, so their rows are counted.
--- Reads the view `hot` and the parameter $k.
+-- What `hits` keeps of the rows of a day, said a second time, the first being `store/unlink.py`: no visit, no step, no
+-- seconds; and the day instead of the hour where fewer than $k visits saw a page in that hour. Robots have no visits, so
+-- their rows are counted. Reads the view `hot` and the parameter $k.
 
 WITH crowds AS (
     SELECT time, site, route, bot = '' AS is_person, count(DISTINCT visit) AS visits, count(*) AS requests

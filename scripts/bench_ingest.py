@@ -130,7 +130,7 @@ def measure(program: Program, log: Path, lines: int, folder: Path) -> Measured:
     source = log if program.reads_stdin else Path(os.devnull)
     with source.open("rb") as stdin, (folder / "said").open("wb") as said:
         began_s = time.perf_counter()
-        process = subprocess.Popen(program.call, stdin=stdin, stdout=said, stderr=said)
+        process = subprocess.Popen(program.call, stdin=stdin, stdout=said, stderr=said, env=environment(folder))
         _, status, usage = os.wait4(process.pid, 0)
         elapsed_s = time.perf_counter() - began_s
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -144,6 +144,16 @@ def measure(program: Program, log: Path, lines: int, folder: Path) -> Measured:
         usage.ru_maxrss / 1024,
         weigh(program.output),
     )
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Give programs the surroundings that users give them: compiled modules, and no pandas, which loads for a second.
+
+    Nothing of ours needs it, but pyarrow loads it wherever it is installed, as it is for the tests.
+    """
+    (folder / "pandas.py").write_text('raise ImportError("not installed")\n')
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "PYTHONPATH": str(folder)}
 
 
 def weigh(output: Path) -> int:

@@ -98,8 +98,15 @@ def load_bundled_country() -> maxminddb.Reader:
 
     Reveals: nothing about a visitor
     """
-    packed = files("anonproxy.anonymize").joinpath("data", "country.mmdb.xz").read_bytes()
-    return maxminddb.open_database(io.BytesIO(lzma.decompress(packed)), maxminddb.MODE_FD)
+    return maxminddb.open_database(io.BytesIO(read_bundled_country()), maxminddb.MODE_FD)
+
+
+def read_bundled_country() -> bytes:
+    """Unpack the country file that the package carries.
+
+    Reveals: nothing about a visitor
+    """
+    return lzma.decompress(files("anonproxy.anonymize").joinpath("data", "country.mmdb.xz").read_bytes())
 
 
 def days_old(reader: maxminddb.Reader, now: datetime) -> int:

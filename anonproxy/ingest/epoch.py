@@ -52,8 +52,13 @@ class Prepared(NamedTuple):
     dropped: Mapping[DropReason, int]
 
     def filter(self, mask: pa.Array) -> "Prepared":
-        """Keep some rows; who was dropped is counted once, by whoever prepared them."""
-        return Prepared(self.rows.filter(mask), self.values, {})
+        """Keep some rows, and the values that are left; who was dropped is counted by whoever prepared them."""
+        rows, values = self.rows.filter(mask), {}
+        for name in NUMBERED:
+            left = rows[name].combine_chunks().dictionary_encode()
+            rows = rows.set_column(rows.column_names.index(name), name, left.indices)
+            values[name] = [self.values[name][number] for number in left.dictionary.to_pylist()]
+        return Prepared(rows, values, {})
 
 
 def prepare(requests: pa.Table, context: Context) -> Prepared:

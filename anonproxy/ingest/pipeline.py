@@ -3,17 +3,17 @@
     read_in_order     blocks of lines, from the log that is furthest behind
     parse_lines       raw columns
     prepare           the rules, which depend on nothing but the request
-    Epoch             a key of its own, in memory only; visits; what k visitors share
+    Epoch             visits, whose numbers are in memory only; what k visitors share
     pass_gate         the closed world
     make_day          unlinked rows and totals
 
 An epoch is closed once every log has come an hour past its end. A line that comes later than that is counted and left
-out. A day is made once the epochs are closed that began before its end; raw lines, keys and visit numbers never leave
+out. A day is made once the epochs are closed that began before its end; raw lines and the numbers of visits never leave
 the memory of the process that made them.
 
 Several processes have nothing in common but the names of the files: each has a range of days, and makes an epoch that
-reaches over the border for itself, with a key of its own. As days hold no number that depends on a key, the result is
-that of a single process.
+reaches over the border for itself. As days hold no number of a session or visit, the result is that of a single
+process.
 """
 
 import math
@@ -206,8 +206,9 @@ class _Importer:
         if counts:
             self._lost.update(prepared.dropped)
         ends_s = self._find_ends(prepared.rows["seconds"])
-        for end_s in ends_s.unique().to_pylist():
-            rows = prepared.filter(pc.equal(ends_s, end_s))
+        epochs = ends_s.unique().to_pylist()
+        for end_s in epochs:
+            rows = prepared.filter(pc.equal(ends_s, end_s)) if len(epochs) > 1 else prepared
             epoch = self._epochs.get(end_s)
             if epoch is None:
                 epoch = self._epochs[end_s] = Epoch(self._privacy, pc.min(rows.rows["seconds"]).as_py())

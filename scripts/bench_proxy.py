@@ -352,7 +352,7 @@ FRAME: Final = re.compile(r"\((.*?)(?::\d+)?\)$")
 OWNERS: Final = (
     ("anonproxy: handing over", re.compile(r"anonproxy/proxy/(channel|counters|records|worker)\.py")),
     ("anonproxy: top and rate limit", re.compile(r"anonproxy/proxy/(talkers|limits)\.py")),
-    ("anonproxy: addresses and headers", re.compile(r"anonproxy/(anonymize|proxy/(headers|client_address|sites))\b")),
+    ("anonproxy: addresses and headers", re.compile(r"anonproxy/(anonymize|proxy/(headers|sites))\b")),
     ("anonproxy: conduct as a server", re.compile(r"anonproxy/")),
     ("mitmproxy", re.compile(r"mitmproxy/")),
     ("asyncio and the network", re.compile(r"asyncio/")),

@@ -7,7 +7,9 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from anonproxy.anonymize.client_address import choose_client
 from anonproxy.anonymize.explain import DROPPED, explain
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.anonymize.steps import build_context
@@ -18,7 +20,6 @@ from anonproxy.ingest.countries import open_countries
 from anonproxy.keys.ring import KeyRing
 from anonproxy.keys.visits import Visits
 from anonproxy.model.settings import Settings
-from anonproxy.proxy.client_address import choose_client
 
 
 @click.command("explain")
@@ -78,15 +79,15 @@ def command(
     explained = explain(request, build_context(settings, visits, open_countries(settings.country)))
 
     console = Console(highlight=False)
-    console.print(f"[bold]Client address[/]: {choice.why}.")
+    console.print(Text.assemble(("Client address", "bold"), f": {choice.why}."))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("column")
     table.add_column("what came in", overflow="fold")
     table.add_column("what is stored", overflow="fold")
     table.add_column("because", overflow="fold", style="dim")
     for row in explained:
-        stored = f"[red]{row.stored}[/]" if row.column == DROPPED else f"[bold]{row.stored}[/]"
-        table.add_row(row.column, row.raw_masked, stored, row.rule)
+        stored = Text(row.stored, "red" if row.column == DROPPED else "bold")
+        table.add_row(row.column, Text(row.raw_masked), stored, Text(row.rule))
     console.print(table)
 
 

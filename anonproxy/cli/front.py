@@ -8,12 +8,12 @@ from typing import Final
 import click
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from anonproxy.anonymize.client_address import is_trusted
 from anonproxy.cli import options
 from anonproxy.cli.front_collect import WAYS, describe_collect
 from anonproxy.config import read_settings
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.settings import Settings
-from anonproxy.proxy.client_address import is_trusted
 
 ANY_HOST: Final = "*"
 # Where certbot puts what it gets.

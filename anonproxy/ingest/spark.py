@@ -14,8 +14,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from anonproxy.ingest.jobs import Engine, Failed, Message, describe, plan_cuts
-from anonproxy.ingest.pipeline import Task, import_days
+from anonproxy.ingest.jobs import Engine, Message, plan_cuts, read_packed, unpack
+from anonproxy.ingest.mistakes import without_text
+from anonproxy.ingest.pipeline import Task
 from anonproxy.ingest.sources import STDIN
 from anonproxy.model.errors import OperatorError
 
@@ -27,6 +28,7 @@ CONFIG: Final = {
     "spark.task.maxFailures": "1",  # a task that failed is told of, not tried again unseen
     "spark.speculation": "false",  # no day is made twice
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
 }
 
@@ -34,6 +36,7 @@ CONFIG: Final = {
 def read_on_spark(master: str, guard: Callable[[], None]) -> Engine:
     """Read on the workers of a cluster, each task beginning with `guard`."""
     try:
+        from py4j.protocol import Py4JError  # type: ignore[import-untyped]  # it has none
         from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
     except ImportError:
@@ -48,38 +51,28 @@ def read_on_spark(master: str, guard: Callable[[], None]) -> Engine:
         builder = SparkSession.builder.master(master)
         for name, value in CONFIG.items():
             builder = builder.config(name, value)
-        session = builder.getOrCreate()
         try:
-            cuts = plan_cuts(task, session.sparkContext.defaultParallelism)
-            parts = session.range(0, len(cuts) + 1, 1, len(cuts) + 1)
-            made = parts.mapInArrow(_reader(task._replace(cuts=cuts), guard), "message binary").toArrow()
-        except PySparkException as error:
-            raise OperatorError(f"Spark gave up ({type(error).__name__}). The logs of its workers say more") from None
-        finally:
-            session.stop()
+            with builder.getOrCreate() as session:
+                count = session.sparkContext.defaultParallelism
+                with without_text():
+                    cuts = plan_cuts(task, count)
+                parts = session.range(0, len(cuts) + 1, 1, len(cuts) + 1)
+                made = parts.mapInArrow(_reader(task._replace(cuts=cuts), guard), "message binary").toArrow()
+        except (PySparkException, Py4JError) as error:
+            raise OperatorError(
+                f"Spark gave up ({type(error).__name__}). Is {master} its master? The logs of its workers say more"
+            ) from None
         for message in made["message"]:
-            match pickle.loads(message.as_py()):  # noqa: S301 - our own tasks wrote it, as Spark's own results are
-                case Failed(what):
-                    raise OperatorError(what)
-                case known:
-                    yield known
+            yield unpack(message.as_py())
 
     return read
 
 
 def _reader(task: Task, guard: Callable[[], None]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def read_parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        guard()
         for batch in batches:
             for part in batch.column(0).to_pylist():
-                for message in _read_part(task._replace(part=part)):
-                    yield pa.record_batch([pa.array([pickle.dumps(message)], pa.binary())], schema=SCHEMA)
+                for packed in read_packed(pickle.dumps(task._replace(part=part)), guard):
+                    yield pa.record_batch([pa.array([packed], pa.binary())], schema=SCHEMA)
 
     return read_parts
-
-
-def _read_part(task: Task) -> Iterator[Message | Failed]:
-    try:
-        yield from import_days(task)
-    except Exception as error:  # Spark would write its text to a log, and it may hold a line
-        yield Failed(describe(error))

@@ -15,10 +15,10 @@ from mitmproxy.http import HTTPFlow, Request
 from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.tcp import TCPFlow
 
+from anonproxy.anonymize.client_address import ClientChoice, choose_client, is_trusted_peer
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.clock import Clock, now, steady
 from anonproxy.model.settings import Settings
-from anonproxy.proxy.client_address import ClientChoice, choose_client, is_trusted_peer
 from anonproxy.proxy.front import Front, build_front
 from anonproxy.proxy.headers import (
     add_headers,

@@ -22,9 +22,9 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server import LiveConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
+from anonproxy.anonymize.client_address import is_trusted_peer
 from anonproxy.model.settings import Settings
 from anonproxy.proxy.addon import HOOKS, OPTIONS, AnonproxyAddon
-from anonproxy.proxy.client_address import is_trusted_peer
 from anonproxy.proxy.front import Front, Http1Front
 from anonproxy.proxy.http2 import Http2Front
 from anonproxy.proxy.limits import MAX_STREAMS, MAX_WAITING_BYTES, address_key

@@ -1,11 +1,16 @@
 """Log files: every byte comes once, in whole lines, in the order of time."""
 
+import bz2
 import gzip
 import io
+import lzma
+import os
 import sys
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +19,7 @@ from anonproxy.ingest import sources
 from anonproxy.ingest.formats import FORMATS, MAX_LINE_BYTES
 from anonproxy.ingest.sources import STDIN, Source, find_logs, open_sources, read_blocks, read_in_order
 from anonproxy.model.errors import OperatorError
+from tests.ingest.formats.test_formats import sample_log
 from tests.support.invented_logs import invent, write_log
 
 
@@ -87,6 +93,24 @@ def test_folders_are_searched_and_what_is_no_log_is_told(tmp_path: Path) -> None
         find_logs([tmp_path / "missing.log"])
 
 
+def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
+    """A pipe that is named like a file would lose its beginning, by which the format is told; it is read as -."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OperatorError, match=r"pipe: no file\. What comes through a pipe is read as -"):
+        find_logs([tmp_path / "pipe"])
+    assert find_logs([tmp_path, STDIN]) == ([STDIN], [])
+
+
+def test_logs_of_several_kinds_are_told_apart(tmp_path: Path) -> None:
+    """A log of another kind among many of one is told, whichever came before it."""
+    names = ("combined", "combined", "vhost_combined", "common", "combined", "haproxy", "common", "iis", "w3c")
+    for number, name in enumerate(names):
+        text = sample_log(name).replace(b"17:00:00", b"%02d:00:00" % number)
+        (tmp_path / f"{number}.log").write_bytes(text)
+    opened, _ = open_sources(*find_logs([tmp_path]), None, UTC)
+    assert [each.format.name for each in sorted(opened, key=lambda each: each.path)] == list(names)
+
+
 def test_the_same_log_twice_is_refused(tmp_path: Path) -> None:
     """A log and its compressed copy, as a rotation leaves them for a moment, would count everything twice."""
     log = write_log(tmp_path / "access.log.1", invent(days=1))
@@ -95,12 +119,74 @@ def test_the_same_log_twice_is_refused(tmp_path: Path) -> None:
         open_sources(*find_logs([tmp_path]), None, UTC)
 
 
-def test_a_pipe_is_looked_at_and_then_read_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the format is detected by is not lost."""
+@pytest.mark.parametrize(
+    "pack",
+    [
+        bytes,
+        lambda text: text.decode().encode("utf-16"),
+        gzip.compress,
+        bz2.compress,
+        lzma.compress,
+        lambda text: pa.compress(text, "zstd", asbytes=True),
+        lambda text: gzip.compress(text.decode().encode("utf-16")),
+    ],
+    ids=["plain", "UTF-16", "gzip", "bzip2", "xz", "zstd", "UTF-16 in gzip"],
+)
+def test_a_pipe_is_looked_at_and_then_read_from_its_beginning(
+    pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the format is detected by is not lost, and a pipe may bring whatever a file may."""
     text = "".join(f"{line.text}\n" for line in invent(days=9)).encode()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pack(text))))
     sources.read_stdin.cache_clear()
     opened, _ = open_sources([STDIN], [], None, UTC)
     assert opened[0].format.name == "combined"
     assert b"".join(block.data for block in read_blocks(0, opened[0], 100_000)) == text
     sources.read_stdin.cache_clear()
+
+
+def open_log(path: Path, format_name: str | None = None) -> Source:
+    """Recognise one log."""
+    (opened,), _ = open_sources([path], [], format_name, UTC)
+    return opened
+
+
+MIDNIGHT_S = 1_772_409_600
+
+
+def w3c_day(day: int, fields: str, line: str) -> str:
+    """Write a day of a log that names its fields, with a line each half minute."""
+    times = (f"{minute // 60:02}:{minute % 60:02}:{second}" for minute in range(1_440) for second in ("00", "30"))
+    return f"#Fields: date time {fields}\n" + "".join(f"2026-03-{day:02} {time} {line}\n" for time in times)
+
+
+@pytest.mark.parametrize("cut", [0, 20], ids=["whole", "cut off"])
+def test_the_end_of_a_log_that_names_other_fields_later_is_found(tmp_path: Path, cut: int) -> None:
+    """The last lines are read by the fields that are named last before them, however far before."""
+    early = w3c_day(2, "c-ip cs-uri-stem sc-status", "203.0.113.7 /events 200")
+    late = w3c_day(3, "sc-status c-ip cs-uri-stem", "200 203.0.113.7 /events")
+    assert len(late) > sources.HEAD_BYTES
+    (tmp_path / "u_ex.log").write_text((early + late)[: len(early + late) - cut])
+    found = sources.find_last_time(open_log(tmp_path / "u_ex.log"), UTC)
+    assert found == MIDNIGHT_S + 2 * 86_400 - (60 if cut else 30)
+
+
+def test_times_that_can_not_be_are_not_the_first_or_the_last(tmp_path: Path) -> None:
+    """No line makes a log begin or end where no calendar reaches, since a date is made of both."""
+    line = '203.0.113.7 [{}] "GET / HTTP/1.1" 200\n'
+    times_s = ("-5e17", f"{MIDNIGHT_S}.5", f"{MIDNIGHT_S + 60}", "1e300")
+    path = tmp_path / "msec.log"
+    path.write_text("".join(map(line.format, times_s)))
+    opened = open_log(path, '$remote_addr [$msec] "$request" $status')
+    assert (opened.starts_at, sources.find_last_time(opened, UTC)) == (MIDNIGHT_S + 0.5, MIDNIGHT_S + 60)
+    (timed,) = read_in_order([opened], UTC)
+    assert timed.from_s == opened.starts_at
+
+
+def test_a_log_that_has_gone_meanwhile_is_named(tmp_path: Path) -> None:
+    """Who reads it is told which file it was; the rotation may have taken it."""
+    path = write_log(tmp_path / "access.log", invent(days=1))
+    opened = open_log(path)
+    path.unlink()
+    with pytest.raises(OperatorError, match=r"access\.log: can't be read, No such file"):
+        list(read_blocks(0, opened, 1_000))

@@ -98,7 +98,7 @@ def plan(
     **changes: Any,
 ) -> Task:
     """Return the task of importing logs."""
-    sources, _ = open_sources(*find_logs(paths), None, find_zone(config.privacy))
+    sources, _ = open_sources(*find_logs(paths), None, find_zone(config.privacy), config.proxy)
     return Task(config, tuple(sources), Shelf(now_s, config.store, taken or {}))._replace(**changes)
 
 

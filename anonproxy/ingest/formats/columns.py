@@ -6,17 +6,20 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anonproxy.ingest.batch import DEFAULTS, RAW_SCHEMA
+from anonproxy.anonymize.client_address import choose_client, choose_hop, parse_x_forwarded_for
+from anonproxy.ingest.batch import DEFAULTS, RAW_SCHEMA, decode
 from anonproxy.ingest.formats.dialect import NEEDED, Field
 from anonproxy.ingest.formats.escapes import Escapes, show_all
 from anonproxy.ingest.formats.parsed import Lines, Rejection
-from anonproxy.ingest.formats.values import END, READINGS, Columns, map_distinct
+from anonproxy.ingest.formats.values import END, READINGS, Columns
+from anonproxy.model.coded import encode, join
+from anonproxy.model.settings import ProxySettings
 
 # No name of a site: a log without referrers doesn't say that everybody came directly.
 UNKNOWN_REFERRER: Final = b"?"
 
 
-def read_columns(lines: Lines, escapes: Escapes | None, zone: tzinfo) -> None:
+def read_columns(lines: Lines, escapes: Escapes | None, zone: tzinfo, proxy: ProxySettings) -> None:
     """Read the fields of the lines; a line in which one can't be read is rejected."""
     for field in [key for key in lines.columns if isinstance(key, Field)]:
         values = lines.columns.pop(field)
@@ -26,7 +29,7 @@ def read_columns(lines: Lines, escapes: Escapes | None, zone: tzinfo) -> None:
     if "time_s" in lines.columns:
         lines.reject(pc.is_null(lines.columns["time_s"]), Rejection.BAD_TIME)
     join_query(lines.columns)
-    choose_client(lines.columns)
+    find_client(lines.columns, proxy)
 
 
 def build_table(lines: Lines, names: set[str]) -> pa.Table:
@@ -96,8 +99,21 @@ def join_query(columns: dict[object, pa.Array]) -> None:
     columns["raw_target"] = pc.if_else(pc.equal(query, b""), columns["raw_target"], joined)
 
 
-def choose_client(columns: dict[object, pa.Array]) -> None:
-    """Take the last hop of X-Forwarded-For, which the proxy in front has seen itself, where nobody else is named."""
+def find_client(columns: dict[object, pa.Array], proxy: ProxySettings) -> None:
+    """Take the client out of X-Forwarded-For as `run` does: if the one who is named beside it is a trusted proxy.
+
+    Where nobody is named beside it, the log was written behind a proxy, which has seen the last hop itself.
+    """
     forwarded = columns.pop("raw_forwarded_for", None)
-    if forwarded is not None and "raw_client" not in columns:
-        columns["raw_client"] = map_distinct(forwarded, lambda raw: raw.rpartition(b",")[2].strip(), pa.binary())
+    if forwarded is None:
+        return
+    if "raw_client" not in columns:
+        found = encode(forwarded).map(lambda raw: choose_hop("", parse_x_forwarded_for(decode(raw)), proxy))
+    elif proxy.trusted_proxies or proxy.trusted_hops:
+        pairs = join([encode(columns["raw_client"]), encode(forwarded)])
+        found = pairs.map(lambda pair: choose_client(decode(pair[0]), decode(pair[1]), "", proxy))
+    else:
+        return
+    columns["raw_client"] = found.map(lambda choice: choice.raw_client.encode("utf-8", "surrogateescape")).gather(
+        pa.binary()
+    )

@@ -36,13 +36,14 @@ def hide_backslashed(block: bytes) -> bytes:
     if MARK in block:
         block = block.replace(MARK, HIDDEN_MARK)
     pieces: list[bytes] = []
-    end = 0
+    copied_to = end = 0
     while (found := block.find(b"\\", end)) >= 0:
-        line_end = block.find(b"\n", found) + 1 or len(block)
-        escaped = block[found:line_end].replace(b"\\\\", MARK + b"\x02").replace(b'\\"', MARK + b"\x03")
-        pieces += (block[end:found], escaped)
-        end = line_end
-    return b"".join((*pieces, block[end:]))
+        end = block.find(b"\n", found) + 1 or len(block)
+        hidden = block[found:end].replace(b"\\\\", MARK + b"\x02").replace(b'\\"', MARK + b"\x03")
+        if MARK in hidden:
+            pieces += (block[copied_to:found], hidden)
+            copied_to = end
+    return b"".join((*pieces, block[copied_to:])) if pieces else block
 
 
 def show_one(found: re.Match[bytes]) -> bytes:
@@ -76,6 +77,6 @@ ESCAPES: Final = {
 
 def show_all(values: pa.Array, escapes: Escapes) -> pa.Array:
     """Make texts what they were before the server escaped them."""
-    if not holds(values, MARK) and not holds(values, escapes.sign):
+    if not holds(values, MARK, escapes.sign):
         return values
     return map_distinct(values, escapes.show, pa.binary())

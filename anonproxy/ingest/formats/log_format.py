@@ -18,8 +18,10 @@ from anonproxy.ingest.formats.dialect import (
 )
 from anonproxy.ingest.formats.json_lines import Member, list_members, parse_members
 from anonproxy.model.errors import OperatorError
+from anonproxy.model.settings import ProxySettings
 
 BEHIND_SYSLOG: Final = "syslog:"
+NO_PROXY: Final = ProxySettings()
 
 FIELDS_LINE: Final = re.compile(rb"#Fields:(.*)")
 BEFORE_LINES: Final = (b"\n", b"\xef\xbb\xbf")  # what ends the line before, and the mark of UTF-8
@@ -42,12 +44,17 @@ class LogFormat:
     sample: bytes = b""
     is_padded: bool = False
     is_behind_syslog: bool = False
+    proxy: ProxySettings = NO_PROXY  # what stood in front of the server that wrote the log
 
     @property
     def columns(self) -> set[str]:
         """The raw columns that a log of this format can have."""
         fields = self.line.fields if self.line else tuple(member.field for member in self.members)
         return name_columns({field.column for field in fields})
+
+    def behind(self, proxy: ProxySettings) -> "LogFormat":
+        """Return the same format for a server behind these proxies: whom they forward is the client."""
+        return replace(self, proxy=proxy)
 
     def after(self, block: bytes) -> "LogFormat":
         """Return the format that holds behind a block: with the fields that its last #Fields line names.
@@ -200,4 +207,4 @@ def with_fields(known: LogFormat, fields: bytes) -> LogFormat:
         )
     except OperatorError:
         return replace(known, line=None)
-    return put_behind_syslog(found) if known.is_behind_syslog else found
+    return (put_behind_syslog(found) if known.is_behind_syslog else found).behind(known.proxy)

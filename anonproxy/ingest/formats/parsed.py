@@ -39,18 +39,23 @@ class Parsed(NamedTuple):
 
 
 class Lines:
-    """The lines of a block that can still be read, what is left of each, and the numbers of those that can't."""
+    """Lines that can still be read, what is left of each, and the numbers of those that can't."""
 
-    def __init__(self, block: bytes) -> None:
-        self.rest = pc.split_pattern(pa.array([block], pa.binary()), b"\n").flatten()
-        self.is_cut_off = bool(block) and not block.endswith(b"\n")
-        if not self.is_cut_off:
-            self.rest = self.rest.slice(0, len(self.rest) - 1)
-        self.total = len(self.rest)
+    def __init__(self, rest: pa.Array, *, is_cut_off: bool = False) -> None:
+        self.rest = rest
+        self.is_cut_off = is_cut_off
+        self.total = len(rest)
         self.numbers = pa.arange(1, self.total + 1)
-        self.columns: dict[object, pa.Array] = {}  # by name; on the way there by the part or the field of a line
+        self.columns: dict[object, pa.Array] = {}  # by name; on the way there by a field of a line, or several
         self.rejected: Rejected = {}
         self.ignored = 0
+
+    @classmethod
+    def of(cls, block: bytes) -> "Lines":
+        """Split a block; its last line may lack its end."""
+        lines = pc.split_pattern(pa.array([block], pa.binary()), b"\n").flatten()
+        is_cut_off = bool(block) and not block.endswith(b"\n")
+        return cls(lines if is_cut_off else lines.slice(0, len(lines) - 1), is_cut_off=is_cut_off)
 
     def ignore(self, is_ignored: pa.Array) -> None:
         """Leave lines out that hold no request."""

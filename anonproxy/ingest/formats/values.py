@@ -13,8 +13,8 @@ from urllib.parse import unquote_to_bytes
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anonproxy.model.coded import encode
 from anonproxy.ingest.formats.dialect import Field
+from anonproxy.model.coded import encode
 
 Columns = dict[str, pa.Array]
 Reading = Callable[[Field, pa.Array, tzinfo], Columns]
@@ -30,10 +30,11 @@ def map_distinct(values: pa.Array, function: Callable[[bytes], Any], type_: pa.D
     return encode(values).map(function).gather(type_)
 
 
-def holds(values: pa.Array, mark: bytes) -> bool:
-    """Tell whether a text stands anywhere in a column; at most it is said too often."""
+def holds(values: pa.Array, *marks: bytes) -> bool:
+    """Tell whether one of several texts stands anywhere in a column; at most it is said too often."""
     data = values.buffers()[2]
-    return data is not None and mark in data.to_pybytes()
+    raw = data.to_pybytes() if data else b""
+    return any(mark in raw for mark in marks)
 
 
 # --- Texts ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from anonproxy.ingest.batch import RAW_SCHEMA
-from anonproxy.ingest.formats import FORMATS, detect_format, find_format, parse_lines
+from anonproxy.ingest.formats import FORMATS, LogFormat, Parsed, detect_format, find_format, parse, parse_lines
 from anonproxy.ingest.formats.dialect import DIALECTS, NEEDED
 from anonproxy.ingest.formats.values import READINGS
 
@@ -135,6 +135,32 @@ def test_a_format_is_found_by_its_looks(name: str) -> None:
         found = detect_format(head)
         assert found is not None
         assert found.name == name
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_likely_is_not_taken_for_what_it_is_not(name: str) -> None:
+    """What was found in other logs makes it faster, and no difference."""
+    for likely in ([FORMATS["squid_combined"], FORMATS["common"]], FORMATS.values()):
+        found = detect_format(sample_log(name), likely)
+        assert found is not None
+        assert found.name == name
+
+
+def test_what_comes_behind_a_likely_format_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A likely format that reads all lines is tried, and those before it; of another log all are."""
+    tried: list[str] = []
+
+    def count(block: bytes, known: LogFormat) -> Parsed:
+        tried.append(known.name)
+        return parse_lines(block, known)
+
+    monkeypatch.setattr(parse, "parse_lines", count)
+    detect_format(sample_log("combined"), [FORMATS["common"], FORMATS["combined"]])
+    assert tried == ["common", "combined", *list(FORMATS)[: list(FORMATS).index("combined") + 1]]
+    detect_format(sample_log("combined") + b"no line of a log\n", [FORMATS["combined"]])
+    assert {f"syslog:{name}" for name in FORMATS if not FORMATS[name].has_header} - {*tried} == {
+        f"syslog:{name}" for name in FORMATS if FORMATS[name].is_behind_syslog
+    }
 
 
 PREFIXES = (

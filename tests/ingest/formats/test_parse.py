@@ -4,6 +4,7 @@ import codecs
 import gzip
 import pickle
 import random
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -13,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from anonproxy.anonymize.address import parse_client
+from anonproxy.anonymize.client_address import choose_client
 from anonproxy.ingest.formats import (
     FORMATS,
     MAX_LINE_BYTES,
@@ -24,7 +26,9 @@ from anonproxy.ingest.formats import (
     find_format,
     parse_lines,
 )
-from anonproxy.ingest.formats.parsed import Rejected
+from anonproxy.ingest.formats import lines as cutting
+from anonproxy.ingest.formats.parsed import Lines, Rejected
+from anonproxy.model.settings import ProxySettings
 from tests.support.sample_logs import COMBINED, EZPROXY, read_lines
 
 COMBINED_FORMAT = FORMATS["combined"]
@@ -146,6 +150,74 @@ def test_an_address_that_is_none_is_left_to_the_anonymiser() -> None:
     """Who the client is, is decided in one place: formats hand on what stands there."""
     for raw in (b"-", b"unknown", b"host.example.org", b"::ffff:203.0.113.7"):
         assert read_one(LINE.replace(b"203.0.113.7", raw))["raw_client"] == raw.replace(b"-", b"")
+
+
+# --- Behind a proxy -----------------------------------------------------------------------------------------------
+
+NO_PROXY: dict[str, object] = {}
+BALANCER: dict[str, object] = {"trusted_proxies": ["10.0.0.0/8", "2001:db8:ffff::/48"]}
+TWO_HOPS: dict[str, object] = {"trusted_hops": 2}
+
+
+@pytest.mark.parametrize(
+    ("proxy", "peer", "forwarded", "client"),
+    [
+        (NO_PROXY, "10.0.0.1", "203.0.113.7", "10.0.0.1"),
+        (BALANCER, "10.0.0.1", "203.0.113.7", "203.0.113.7"),
+        (BALANCER, "10.0.0.1", "198.51.100.1, 203.0.113.7", "203.0.113.7"),  # the farther one may be invented
+        (BALANCER, "10.0.0.1", "203.0.113.7,10.0.0.2", "203.0.113.7"),
+        (BALANCER, "10.0.0.1", "2001:db8::7, 2001:db8:ffff::2", "2001:db8::7"),
+        (BALANCER, "10.0.0.1", "-", "10.0.0.1"),  # the proxy asks by itself, whether the site is up
+        (BALANCER, "10.0.0.1", "203.0.113.7, unknown", "unknown"),  # and then the line is dropped
+        (BALANCER, "198.51.100.1", "203.0.113.7", "198.51.100.1"),  # who comes past the proxy may claim anything
+        (BALANCER, "-", "203.0.113.7", ""),
+        (TWO_HOPS, "10.0.0.1", "192.0.2.1, 203.0.113.7, 198.51.100.1", "203.0.113.7"),
+        (TWO_HOPS, "10.0.0.1", "203.0.113.7", ""),
+    ],
+)
+def test_the_client_is_chosen_as_by_the_proxy(proxy: dict[str, object], peer: str, forwarded: str, client: str) -> None:
+    """Of a log with both addresses, X-Forwarded-For is believed only where a trusted proxy has sent it."""
+    settings_ = ProxySettings.model_validate(proxy)
+    line = FORMATS["nginx_main"].sample.decode().replace("203.0.113.7", peer).removesuffix('"-"') + f'"{forwarded}"\n'
+    parsed = parse_lines(line.encode() * 2, FORMATS["nginx_main"].behind(settings_))
+    assert parsed.requests["raw_client"].to_pylist() == [client.encode()] * 2
+    assert parsed.requests.column_names == parse_lines(b"", FORMATS["nginx_main"]).requests.column_names
+    assert client == choose_client(peer.removeprefix("-"), forwarded.removeprefix("-"), "", settings_).raw_client
+
+
+def test_a_log_without_peers_was_written_behind_a_proxy() -> None:
+    """Then the last hop that is no trusted proxy is the client."""
+    known = find_format('"$http_x_forwarded_for" [$time_iso8601] "$request" $status')
+    line = b'"198.51.100.1, 203.0.113.7, 10.0.0.2" [2026-03-02T17:00:00Z] "GET / HTTP/1.1" 200\n'
+    for proxy, client in ((NO_PROXY, b"10.0.0.2"), (BALANCER, b"203.0.113.7"), (TWO_HOPS, b"203.0.113.7")):
+        parsed = parse_lines(line, known.behind(ProxySettings.model_validate(proxy)))
+        assert parsed.requests["raw_client"].to_pylist() == [client]
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "forwarded"),
+    [
+        ("caddy_json", b'"headers":{', b'"headers":{"X-Forwarded-For":["198.51.100.1, 203.0.113.9"],'),
+        ("traefik_json", b'"StartUTC"', b'"request_X-Forwarded-For":"198.51.100.1, 203.0.113.9","StartUTC"'),
+    ],
+)
+def test_objects_name_hops_as_well(name: str, named: bytes, forwarded: bytes) -> None:
+    """The headers that Caddy and Traefik log are looked at likewise."""
+    sample = FORMATS[name].sample.replace(b"203.0.113.7", b"10.0.0.1").replace(named, forwarded, 1)
+    parsed = parse_lines(sample, FORMATS[name].behind(ProxySettings.model_validate(BALANCER)))
+    assert parsed.requests["raw_client"].to_pylist() == [b"203.0.113.9"]
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "cs(X-Forwarded-For)"])
+def test_proxies_hold_when_other_fields_are_named(name: str) -> None:
+    """Who stands in front is known of the whole log, whatever its #Fields lines say; IIS writes a blank as +."""
+    header = f"#Fields: date time c-ip cs-uri-stem sc-status sc-substatus {name}\n".encode()
+    line = b"2026-03-02 17:00:00 10.0.0.1 / 200 0 198.51.100.1,+203.0.113.9\n"
+    known = detect_format(IIS)
+    assert known is not None
+    behind = known.behind(ProxySettings.model_validate(BALANCER))
+    for block, format_ in ((IIS + header + line, behind), (line, behind.after(IIS + header))):
+        assert parse_lines(block, format_).requests["raw_client"].to_pylist()[-1] == b"203.0.113.9"
 
 
 # --- Fields that a log names --------------------------------------------------------------------------------------
@@ -271,6 +343,46 @@ def test_it_does_not_matter_where_blocks_end(lines: list[bytes], name: str, cut:
     for reason in Rejection:
         later = [halves[0].lines + number for number in halves[1].rejected.get(reason, [])]
         assert sorted(halves[0].rejected.get(reason, []) + later) == sorted(whole.rejected.get(reason, []))
+
+
+STARTS_WITH_QUOTE = replace(
+    find_format('"$http_x_forwarded_for" [$time_iso8601] "$request" $status "$http_user_agent" $_'),
+    sample=b'"203.0.113.7" [2026-03-02T17:00:00Z] "GET / HTTP/1.1" 200 "Browser" 1',
+)
+QUOTED = [
+    STARTS_WITH_QUOTE,
+    *(known for known in FORMATS.values() if known.line and len(cutting.split_at_quotes(known.line)) > 1),
+]
+PIECES = st.sampled_from(
+    [b'"', b' "', b'" ', b'" "', b'\\"', b'"\n', b'] "', b"] ", b"- ", b"\n", b"-", b":", b"a", b"200"]
+)  # fmt: skip
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(QUOTED), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 6), PIECES), max_size=3))
+@example(COMBINED_FORMAT, [])
+@example(COMBINED_FORMAT, [(COMBINED_FORMAT.sample.index(b'"Mozilla'), 0, b"x")])
+@example(COMBINED_FORMAT, [(COMBINED_FORMAT.sample.index(b' "https'), 0, b"x")])
+@example(STARTS_WITH_QUOTE, [(0, 0, b"x")])
+def test_it_makes_no_difference_that_quotes_come_first(known: LogFormat, changes: list[tuple[int, int, bytes]]) -> None:
+    """Whatever is changed in lines of a format, cutting at all quotes at once gives what cutting from left gives."""
+    block = (known.sample + b"\n") * 2
+    for start, length, text in changes:
+        block = block[:start] + text + block[start + length :]
+    fast = parse_lines(block, known)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cutting, "cut_at_quotes", lambda *_, **__: False)
+        slow = parse_lines(block, known)
+    assert fast.requests.equals(slow.requests)
+    assert fast[1:] == slow[1:]
+
+
+def test_quotes_come_first_in_lines_as_they_are() -> None:
+    """The samples of all formats with quotes are cut at once, also where the last quote lacks."""
+    for known in QUOTED:
+        assert known.line
+        for sample in {known.sample, known.sample.removesuffix(b'"')}:
+            assert cutting.cut_at_quotes(Lines.of(sample), known.line, has_bare_quotes=False), known.name
 
 
 @settings(max_examples=15)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import string
 from collections.abc import Callable
 from typing import Any
@@ -296,6 +297,8 @@ def test_every_format_of_lines_gives_back_its_fields(name: str, texts: dict[str,
         "time_s:seconds": b"1772470800",
     }
     (row,) = parse_lines(render(known, values), known).requests.to_pylist()
+    if known.is_padded:
+        texts = {key: re.sub(rb" +", b" ", text) for key, text in texts.items()}
     expected = {"raw_client": b"203.0.113.7", "status": status, **texts}
     for column in known.columns & expected.keys():
         assert row[column] == expected[column]

@@ -1,12 +1,15 @@
 """Which hop is the visitor."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anonproxy.anonymize.address import parse_client
+from anonproxy.anonymize.client_address import MAX_HOPS, choose_client, is_trusted, parse_forwarded
 from anonproxy.model.settings import ProxySettings
-from anonproxy.proxy.client_address import MAX_HOPS, choose_client, is_trusted, parse_forwarded
+from anonproxy.proxy.limits import MAX_HEAD_BYTES
 
 PROXY = ProxySettings.model_validate({"trusted_proxies": ["10.0.0.0/8", "2001:db8:ffff::/48"]})
 
@@ -30,6 +33,8 @@ PROXY = ProxySettings.model_validate({"trusted_proxies": ["10.0.0.0/8", "2001:db
         ("10.0.0.1", "", 'For="203.0.113.7";by=10.0.0.9, proto=https;for=10.0.0.2', "203.0.113.7", 2),
         ("10.0.0.1", "", "for=203.0.113.7, proto=https", "", 1),
         ("10.0.0.1", "", 'for="_a,b"', "_a,b", 1),
+        ("10.0.0.1", "", 'for=198.51.100.1, for="203.0.113.7', "", 1),  # quotes that are not closed hold the rest
+        ("10.0.0.1", "", 'for="203.0.113.7, for=10.0.0.2\\', "", 1),
         ("10.0.0.1", "203.0.113.7", "for=198.51.100.1", "203.0.113.7", 1),
         ("::ffff:10.0.0.1", "203.0.113.7", "", "203.0.113.7", 1),  # a dual-stack listener
         ("2002:a00:1::1", "203.0.113.7", "", "2002:a00:1::1", 0),  # 6to4 of a proxy's address is not that proxy
@@ -45,6 +50,15 @@ def test_rightmost_untrusted_hop_is_the_client(
     """The client is the rightmost hop that isn't trusted, and hops count only behind a trusted peer."""
     choice = choose_client(peer, x_forwarded_for, forwarded, PROXY)
     assert choice[:2] == (chosen, hop)
+
+
+@pytest.mark.parametrize("piece", ['"\\', '"', '\\"', 'for="\\', ";for=", "; ", ",", '"",'])
+def test_no_header_takes_long_to_read(piece: str) -> None:
+    """The longest Forwarded that a head has room for takes no time that anybody would notice."""
+    raw_forwarded = piece * (MAX_HEAD_BYTES // len(piece))
+    began_s = time.process_time()
+    parse_forwarded(raw_forwarded)
+    assert time.process_time() - began_s < 1.0
 
 
 @given(peer=st.text(), x_forwarded_for=st.text(), forwarded=st.text())

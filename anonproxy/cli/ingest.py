@@ -21,9 +21,11 @@ from anonproxy.audit.run import run_audit
 from anonproxy.cli import EXIT_WRONG, options
 from anonproxy.clock import now
 from anonproxy.config import read_settings
+from anonproxy.ingest.import_store import ImportStore, open_for_import
+from anonproxy.ingest.intake import read_imported
 from anonproxy.ingest.jobs import Engine, read_here, read_in_processes
 from anonproxy.ingest.pipeline import Skip, Task, find_home, find_zone
-from anonproxy.ingest.run_import import Tally, Unreadable, open_journal, read_imported, run_import, write_to
+from anonproxy.ingest.run_import import Tally, Unreadable, run_import
 from anonproxy.ingest.shred import find_copies_on_write, shred
 from anonproxy.ingest.sitemap import fetch_sitemap_paths
 from anonproxy.ingest.sources import STDIN, Source, find_logs, open_sources
@@ -33,10 +35,12 @@ from anonproxy.model.settings import Settings
 from anonproxy.model.vocabularies import DropReason
 from anonproxy.proxy import quiet
 from anonproxy.store.imports import Made, Refusal, Shelf, find_taken
-from anonproxy.store.seal import Journal
 
 # Files and reasons that the terminal shows; --json has them all.
 SHOWN_FILES: Final = 12
+
+# How much of a processor readers leave to a proxy that is busy: a tenth is theirs (sched(7)).
+STANDING_BACK: Final = 10
 
 DATE = click.DateTime(["%Y-%m-%d"])
 
@@ -129,8 +133,9 @@ def command(
 
     FILES are logs, plain or compressed (gzip, bzip2, xz, zstd), folders of them, or - for a pipe. Give all logs of a
     period at once, in any order, also those of several servers: a day is imported once, whole, and closed. Lines are
-    read in memory; keys are random, one for each day, and gone at the end. Visit numbers never reach the disk: each day
-    is settled at once, and kept as long as the configuration says.
+    read in memory, and so are visits numbered; no hash of a session and no number of a visit ever reaches the disk:
+    each day is settled at once, and kept as long as the configuration says. A proxy or a collector that runs goes on:
+    it is handed each day, and writes it.
 
     What can't be read is counted by reason and line number; its text is never shown. Interrupted, the same command goes
     on with the days that are missing.
@@ -156,13 +161,14 @@ def command(
     reader = choose_engine(task, jobs, engine, master)
     console = Console(highlight=False, stderr=as_json)
     print_plan(console, plan, root)
-    with nullcontext(None) if dry_run else open_journal(root, settings) as journal:
-        if journal:  # nobody else writes from now on
+    with nullcontext(None) if dry_run else open_for_import(root, settings, replaces=replace) as store:
+        if store:  # no other import writes from now on
+            if store.is_running:
+                stand_back(console)
             task = task._replace(shelf=find_shelf(settings, root, replace=replace))
         try:
             with _progress(console, task, is_shown=not as_json) as progress:
-                write = write_to(root, journal) if journal else _forget
-                tally = run_import(task, reader, write, progress, is_strict=strict)
+                tally = run_import(task, reader, store.write if store else _forget, progress, is_strict=strict)
         except Unreadable as error:
             click.echo(f"anonproxy: {error}", err=True)
             ctx.exit(EXIT_WRONG)
@@ -174,12 +180,18 @@ def command(
             click.echo(json.dumps(render_json(tally, dry_run=dry_run), indent=2))
         else:
             print_summary(console, tally, settings, dry_run=dry_run)
-        if is_shredding and journal and not offer_to_shred(console, tally, root, settings, journal, yes=yes):
+        if is_shredding and store and not offer_to_shred(console, tally, root, settings, store, yes=yes):
             ctx.exit(EXIT_WRONG)
 
 
 def _forget(made: Made) -> None:
     """Write nothing, on a dry run."""
+
+
+def stand_back(console: Console) -> None:
+    """Let a proxy that runs on this machine go first, for as long as this process and those that it starts live."""
+    os.nice(STANDING_BACK)
+    console.print("anonproxy goes on recording into this store, and writes each day as it comes.\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +211,7 @@ def make_plan(
     """
     if site and site not in {each.name for each in settings.sites}:
         raise OperatorError(f"no such site; there are: {', '.join(each.name for each in settings.sites)}")
-    sources, others = open_sources(*find_logs(names), format_name, find_zone(settings.privacy))
+    sources, others = open_sources(*find_logs(names), format_name, find_zone(settings.privacy), settings.proxy)
     if not sources:
         raise OperatorError("no log among these files")
     homeless = next((source for source in sources if not source.names_hosts), None)
@@ -332,10 +344,14 @@ STILL_NEEDED: Final = (Refusal.NOT_OVER, Skip.NOT_ASKED, DropReason.UNKNOWN_SITE
 
 
 def offer_to_shred(
-    console: Console, tally: Tally, root: Path, settings: Settings, journal: Journal, *, yes: bool
+    console: Console, tally: Tally, root: Path, settings: Settings, store: ImportStore, *, yes: bool
 ) -> bool:
     """Delete the originals if the store passes its audit and the operator agrees; tell whether they are gone."""
-    paths = [source.path for source in tally.sources if source.path != STDIN]
+    files = [source for source in tally.sources if source.path != STDIN]
+    paths = [source.path for source in files]
+    if grown := [source.path for source in files if source.path.stat().st_size != source.size_bytes]:
+        console.print(f"\nNothing is shredded: {grown[0]} has changed while it was read. Shred it once it is rotated.")
+        return False
     if needed := [reason for reason in STILL_NEEDED if tally.lost[reason]]:
         console.print(f"\nNothing is shredded: the files hold lines {REASONS[needed[0]]}.")
         return False
@@ -355,7 +371,7 @@ def offer_to_shred(
     )
     if not yes and not click.confirm("Shred them?", err=True):
         return False
-    journal("shredded", {"files": len(paths)})  # no length: it would confirm a guess of what they held
+    store.tell_shredded(len(paths))  # no length: it would confirm a guess of what they held
     left = []
     for path in paths:
         try:

@@ -1,8 +1,9 @@
 """The recorder: from raw requests to rows on disk. It lives in the writer process, owning keys and store.
 
-Three threads use it, and one of its own answers `anonproxy keys`. One calls `record` for each request and touches
-memory only, so that a slow disk never makes it wait. One calls `tick` a few times a second, which writes what was
-recorded. One calls `keep_house` a few times an hour, which seals, settles, purges and publishes, and may take its time.
+Three threads use it, and two of its own answer `anonproxy keys` and take the days of an import. One calls `record` for
+each request and touches memory only, so that a slow disk never makes it wait. One calls `tick` a few times a second,
+which writes what was recorded. One calls `keep_house` a few times an hour, which seals, settles, purges and publishes,
+and may take its time.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import hashlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ from anonproxy.ingest.batch import anonymize_batch
 from anonproxy.ingest.clock_watch import DOUBTED, ClockWatch, is_plausible
 from anonproxy.ingest.control import Answer, Control
 from anonproxy.ingest.countries import open_countries
+from anonproxy.ingest.intake import TALK, Intake, read_imported
 from anonproxy.ingest.live import Live
 from anonproxy.ingest.sitemap import fetch_sitemap_paths
 from anonproxy.keys.ring import KeyRing
@@ -35,6 +37,8 @@ from anonproxy.model.errors import StoreError
 from anonproxy.model.hit import Dropped, Hit
 from anonproxy.model.settings import Settings
 from anonproxy.model.vocabularies import DropReason
+from anonproxy.model.vocabulary import Entry
+from anonproxy.store.imports import finish_days
 from anonproxy.store.lock import StoreLock
 from anonproxy.store.objects import open_objects
 from anonproxy.store.publish import Publisher
@@ -93,7 +97,9 @@ class Recorder:
         self._live = Live(settings.privacy.k)
         self._memory = threading.Lock()  # keys, visits, admission, pending rows and counts change together
         self._disk = threading.Lock()  # a segment never lands in an hour that is being sealed
+        self._publishing = threading.Lock()  # what is published stays as it is meanwhile
         self._journalling = threading.Lock()
+        self._is_closed = False
         self._unwritten: list[tuple[str, Details]] = []  # ledger entries that a full disk refused
         self._counts: Counter[str] = Counter()
         self._next_flush_s = time_s
@@ -104,11 +110,16 @@ class Recorder:
         if self._ledger.latest("configured").get("settings_sha256") != digest:
             self._note("configured", {"settings_sha256": digest})
         self._write_notes()
+        with contextlib.suppress(OSError):  # a full disk: the next start tries again
+            finish_days(self._root, read_imported(self._root))
         store = settings.store
         self._publisher = Publisher(self._root, open_objects(store.path)) if store.is_published else None
         commands = {"status": self._describe_key, "rotate": self._rotate_now, "seal": self._seal_now}
         live = {f"live {site.name}": functools.partial(self._tell_live, site.name) for site in settings.sites}
-        self._control = Control(self._root, commands | live | {"live": functools.partial(self._tell_live, None)})
+        intake = Intake(settings, digest, self._clock, self._journal, self._list_words, self._alone)
+        self._control = Control(
+            self._root, commands | live | {"live": functools.partial(self._tell_live, None)}, {TALK: intake.talk}
+        )
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -182,6 +193,8 @@ class Recorder:
     def close(self) -> None:
         """Write what is pending, destroy the key and release the store. Never raises."""
         self._control.close()
+        with self._disk:  # a day that is being imported is whole
+            self._is_closed = True
         self._attempt("flush_failed", self._flush)
         with self._memory:
             self._counts[DropReason.DISK] += self._writer.drop_pending()
@@ -267,9 +280,26 @@ class Recorder:
             purge(self._root, int(self._clock()), self._settings.store, self._settings.privacy.k, self._journal)
 
     def _publish(self) -> None:
-        """Bring what is settled to the object store; only housekeeping changes that, so rows are written meanwhile."""
+        """Bring what is settled to the object store; rows are written meanwhile, and the days of an import wait."""
         if self._publisher:
-            self._publisher.publish(int(self._clock()), self._settings.store, self._journal)
+            with self._publishing:
+                self._publisher.publish(int(self._clock()), self._settings.store, self._journal)
+
+    def _list_words(self) -> Mapping[str, list[Entry]]:
+        """List the words that the rows of each site may hold just now."""
+        with self._memory:
+            return {site.name: self._context.vocabulary.entries(site.name) for site in self._settings.sites}
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let an import change what is settled.
+
+        Raises: EOFError once the store is somebody else's
+        """
+        with self._publishing, self._disk:
+            if self._is_closed:
+                raise EOFError
+            yield
 
     def _attempt(self, failure: str, act: Callable[[], None]) -> None:
         """Do something that a broken disk may prevent; it is counted, and tried again the next time."""

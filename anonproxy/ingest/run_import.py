@@ -1,33 +1,22 @@
-"""An import from end to end: the part that owns the store.
+"""An import from end to end: days are brought to the store, and every line is counted.
 
 Lines are read by other processes, which never write to the store; what they hand over are days as they will lie there.
 Each is committed whole, with an entry in the ledger, as soon as it is made: an import that is interrupted goes on with
 the days that are missing.
 """
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from anonproxy.audit.ledger import FILE, Ledger
-from anonproxy.clock import now
 from anonproxy.ingest.jobs import Engine
 from anonproxy.ingest.pipeline import SHOWN_LINES, BlockRead, Lost, Task
-from anonproxy.ingest.recorder import digest_settings
 from anonproxy.ingest.sources import Source
-from anonproxy.model.errors import OperatorError, StoreError
-from anonproxy.model.settings import Settings
-from anonproxy.store.imports import IMPORTED, TIERS, Made, write_day
-from anonproxy.store.layout import Kind
-from anonproxy.store.lock import StoreLock
-from anonproxy.store.objects import open_objects
-from anonproxy.store.publish import Publisher
-from anonproxy.store.seal import Journal
+from anonproxy.model.errors import OperatorError
+from anonproxy.store.imports import Made, Refusal
 
 
 class Unreadable(OperatorError):
@@ -77,41 +66,10 @@ class Tally:
 Progress = Callable[[Tally], None]
 
 
-@contextmanager
-def open_journal(root: Path, settings: Settings) -> Iterator[Journal]:
-    """Hold the store and its ledger while days are imported.
-
-    Raises: StoreError when another process writes to this store
-    """
-    try:
-        lock = StoreLock(root)
-    except StoreError as error:
-        raise StoreError(
-            f"{error}; or import into a folder of its own with --into FOLDER, which `anonproxy report --store FOLDER` "
-            "reads"
-            if "another anonproxy" in str(error)
-            else str(error)
-        ) from None
-    try:
-        ledger = Ledger(root / "ledger", now())
-
-        def journal(event: str, details: Mapping[str, str | int]) -> None:
-            ledger.append(event, details, now())
-
-        digest = digest_settings(settings)
-        if ledger.latest("configured").get("settings_sha256") != digest:
-            journal("configured", {"settings_sha256": digest})
-        yield journal
-        if settings.store.is_published:
-            Publisher(root, open_objects(settings.store.path)).publish(int(now()), settings.store, journal)
-    finally:
-        lock.release()
-
-
 def run_import(
     task: Task,
     engine: Engine,
-    write: Callable[[Made], None],
+    write: Callable[[Made], Refusal | None],
     progress: Progress,
     *,
     is_strict: bool = False,
@@ -123,9 +81,7 @@ def run_import(
     tally = Tally(task.sources)
     with closing(engine(task)) as messages:
         for message in messages:
-            if isinstance(message, Made):
-                write(message)
-            tally.add(message)
+            tally.add(_write(message, write) if isinstance(message, Made) else message)
             if is_strict and tally.rejected:
                 path, reasons = next(iter(tally.rejected_lines.items()))
                 reason, numbers = min(reasons.items(), key=lambda item: item[1][0])
@@ -137,40 +93,7 @@ def run_import(
     return tally
 
 
-def write_to(root: Path, journal: Journal) -> Callable[[Made], None]:
-    """Give what writes days to a store."""
-
-    def write(made: Made) -> None:
-        try:
-            write_day(root, made, journal)
-        except OSError as error:
-            raise StoreError(
-                f"{root}: a day can't be written ({error.strerror}). Make room or mend it, and start the same import "
-                "again: it goes on with the days that are missing"
-            ) from None
-
-    return write
-
-
-def read_imported(root: Path) -> dict[tuple[str, date], Kind]:
-    """Read from the ledger which days were imported, with the tier that was to be written last."""
-    imported: dict[tuple[str, date], Kind] = {}
-    try:
-        lines = (root / "ledger" / FILE).read_bytes().splitlines()
-    except OSError:
-        return {}
-    for line in lines:
-        if b'"imported"' in line:
-            details = _read_details(line)
-            written = [kind for kind in TIERS if f"{kind}_sha256" in details]
-            if written:
-                imported[details["site"], date.fromisoformat(details["date"])] = written[-1]
-    return imported
-
-
-def _read_details(line: bytes) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:  # torn by a crash; opening the ledger mends it
-        return {}
-    return entry["details"] if entry["event"] == IMPORTED else {}
+def _write(made: Made, write: Callable[[Made], Refusal | None]) -> Made | Lost:
+    """Write a day; where there is no room for it by now, its lines are lost."""
+    refusal = write(made)
+    return Lost(Counter({str(refusal): made.rows})) if refusal else made

@@ -34,3 +34,7 @@ class SettingsError(OperatorError):
 
 class StoreError(OperatorError):
     """A store that can't be used: locked, newer than this software, or not a store."""
+
+
+class StoreBusy(StoreError):
+    """A store that another process writes to just now."""

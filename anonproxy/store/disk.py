@@ -1,7 +1,8 @@
 """Changes to the disk that are whole or not there, tell nothing of when they happened, and are nobody else's to read.
 
 Whatever the umask, folders get mode 0700 and files 0600. The times of files and of the folders around them are set to
-the hour that the rows belong to: when something was written exactly is nobody's business either.
+the hour that the rows belong to: when something was written exactly is nobody's business either. What root makes
+belongs to whom the folder around it does.
 """
 
 import os
@@ -32,6 +33,7 @@ def write_temporary(root: Path, path: Path, data: bytes, time_s: int) -> Path:
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
     try:
         os.fchmod(file, FILE_MODE)
+        inherit_owner(file, path.parent)
         view = memoryview(data)
         while view:
             view = view[os.write(file, view) :]
@@ -77,7 +79,15 @@ def make_folder(root: Path, folder: Path) -> None:
         make_folder(root, folder.parent)
         folder.mkdir(FOLDER_MODE)
         folder.chmod(FOLDER_MODE)
+        inherit_owner(folder, folder.parent)
         sync_folder(folder.parent)
+
+
+def inherit_owner(file: int | Path, folder: Path) -> None:
+    """Give what root made in a folder to whom the folder belongs, who must be able to read and delete it."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,8 +5,9 @@
     3  journal the digests of both
     4  rename hits.parquet.tmp to hits.parquet, then daily.parquet.tmp to daily.parquet     from here on it is imported
 
-Killed before 4 is done, the day isn't imported, and the next import of it begins anew. Rows with visit numbers never
-reach the disk. A day is imported once: it can't be added to, since nothing tells which of its visits go on.
+Killed before 3, the day isn't imported, and the next import of it begins anew; killed before 4 is done, whoever opens
+the store next goes on with it: what stands in the journal comes to pass. Rows with visit numbers never reach the disk.
+A day is imported once: it can't be added to, since nothing tells which of its visits go on.
 """
 
 from collections.abc import Mapping
@@ -19,8 +20,8 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from anonproxy.model.settings import StoreSettings
-from anonproxy.store.disk import publish, rename, write_temporary
-from anonproxy.store.layout import Day, Kind, days
+from anonproxy.store.disk import publish, remove, rename, write_temporary
+from anonproxy.store.layout import TEMPORARY, Day, Kind, days
 from anonproxy.store.purge import expires_at
 from anonproxy.store.seal import Journal
 from anonproxy.store.settle import fold_day, settles_at
@@ -49,6 +50,10 @@ class Made(NamedTuple):
     files: dict[Kind, bytes]
 
 
+# The days that the ledger says were imported, with the digests of their tiers, the one that is written last at the end.
+Imported = Mapping[tuple[str, date], Mapping[Kind, str]]
+
+
 class Shelf(NamedTuple):
     """Which days there is room for, as far as the store and its settings tell."""
 
@@ -73,19 +78,20 @@ class Shelf(NamedTuple):
         return tuple(kind for kind in TIERS if self.now < expires_at(day, kind, self.store))
 
 
-def find_taken(root: Path, imported: Mapping[tuple[str, date], Kind]) -> dict[tuple[str, date], Refusal]:
-    """List the days that the store has already, and whether they were imported.
+def find_taken(root: Path, imported: Imported) -> dict[tuple[str, date], Refusal]:
+    """List the days that the store has already, and whether they were imported."""
+    found = {day for kind in ("hot", *TIERS) for day in days(root, kind)}
+    judged = {(day.site, day.date): refuse_taken(day, imported) for day in found}
+    return {day: refusal for day, refusal in judged.items() if refusal}
 
-    Shape: imported as the ledger has it, with the tier that was to be written last: without that, the day isn't whole
-    """
-    hot = dict.fromkeys(days(root, "hot"), Refusal.RECORDED)
-    settled = {
-        day: Refusal.IMPORTED if (day.site, day.date) in imported else Refusal.RECORDED
-        for kind in TIERS
-        for day in days(root, kind)
-        if day.file(imported.get((day.site, day.date), kind)).exists()
-    }
-    return {(day.site, day.date): refusal for day, refusal in (settled | hot).items()}
+
+def refuse_taken(day: Day, imported: Imported) -> Refusal | None:
+    """Say why a day can't be imported that the store has already; of an imported one the last tier must be there."""
+    if day.folder("hot").exists():
+        return Refusal.RECORDED
+    if written := imported.get((day.site, day.date)):
+        return Refusal.IMPORTED if day.file(list(written)[-1]).exists() else None
+    return Refusal.RECORDED if day.is_settled else None
 
 
 def make_day(
@@ -102,16 +108,38 @@ def make_day(
     return Made(site, when, rows.num_rows, {"vocabulary": render_vocabulary(kept), **files})
 
 
-def write_day(root: Path, made: Made, journal: Journal) -> None:
-    """Write an imported day.
+def write_day(root: Path, made: Made, journal: Journal) -> dict[Kind, str]:
+    """Write an imported day, and return the digests of its tiers.
 
     Raises: OSError, and then the day isn't imported
     """
     day = Day(root, made.site, made.date)
     publish(root, day.file("vocabulary"), made.files["vocabulary"], day.starts_at)
-    tiers = [kind for kind in TIERS if kind in made.files]
-    temporary = {kind: write_temporary(root, day.file(kind), made.files[kind], day.starts_at) for kind in tiers}
-    digests = {f"{kind}_sha256": sha256(made.files[kind]).hexdigest() for kind in tiers}
-    journal(IMPORTED, {"site": made.site, "date": str(made.date), "rows": made.rows, **digests})
+    digests = {kind: sha256(made.files[kind]).hexdigest() for kind in TIERS if kind in made.files}
+    temporary: dict[Kind, Path] = {}
+    try:
+        for kind in digests:
+            temporary[kind] = write_temporary(root, day.file(kind), made.files[kind], day.starts_at)
+        told = {f"{kind}_sha256": digest for kind, digest in digests.items()}
+        journal(IMPORTED, {"site": made.site, "date": str(made.date), "rows": made.rows, **told})
+    except OSError:
+        for path in temporary.values():
+            remove(root, path, day.starts_at)
+        raise
     for kind, path in temporary.items():
         rename(root, path, day.file(kind), day.starts_at)
+    return digests
+
+
+def finish_days(root: Path, imported: Imported) -> None:
+    """Give the files of each day their names that a crash has left under temporary ones, where the ledger tells them.
+
+    Raises: OSError
+    """
+    for (site, when), written in imported.items():
+        day = Day(root, site, when)
+        for kind, digest in written.items():
+            path = day.file(kind)
+            temporary = path.with_name(path.name + TEMPORARY)
+            if temporary.exists() and sha256(temporary.read_bytes()).hexdigest() == digest:
+                rename(root, temporary, path, day.starts_at)

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from typing import Final
 
-from anonproxy.model.errors import StoreError
+from anonproxy.model.errors import StoreBusy, StoreError
 from anonproxy.store.disk import FOLDER_MODE
 from anonproxy.store.layout import KINDS, NEIGHBOURS, days, walk
 from anonproxy.store.tables import BrokenFile, verify_footer
 
 _REMEDIES: Final = {
-    errno.EACCES: "Give it to the user that runs anonproxy: chown -R",
-    errno.EPERM: "Give it to the user that runs anonproxy: chown -R",
+    errno.EACCES: "Run this as root or as its owner; or give it to the user that runs anonproxy: chown -R",
+    errno.EPERM: "Run this as root or as its owner; or give it to the user that runs anonproxy: chown -R",
     errno.ENOENT: "Make the folder that it stands in first, or correct store.path",
     errno.ENOTDIR: "Name a folder in store.path, not a file",
     errno.EROFS: "Name a folder on a disk that can be written",
@@ -24,7 +24,8 @@ _REMEDIES: Final = {
 class StoreLock:
     """The right to change a store. Taken when made; a new store's folder is made with it.
 
-    Raises: StoreError when another process has it, the folder can't be used, isn't a store, or is of a newer version
+    Raises: StoreBusy when another process has it; StoreError when the folder can't be used, isn't a store, or is of a
+            newer version
     """
 
     def __init__(self, root: Path) -> None:
@@ -45,7 +46,7 @@ class StoreLock:
             verify_store(root)
         except BlockingIOError:
             os.close(self._file)
-            raise StoreError(
+            raise StoreBusy(
                 f"{root}: another anonproxy is writing to this store, and seals, settles and purges it. Stop it first"
             ) from None
         except BaseException:

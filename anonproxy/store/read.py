@@ -120,13 +120,15 @@ class FolderStore(Store):
     def version(self) -> Version:
         """Return the files of all days."""
         kinds: tuple[Kind, ...] = ("hits", "daily")
-        files = [day.file(kind) for kind in kinds for day in days(self.root, kind)]
-        settled = tuple((path, _identify_if_any(path)) for path in files)
         for _ in range(_ATTEMPTS):
             try:
+                files = [day.file(kind) for kind in kinds for day in days(self.root, kind)]
+                settled = tuple((path, _identify_if_any(path)) for path in files)
                 hot = read_snapshot(self.root)
             except FileNotFoundError:
                 continue
+            except PermissionError:
+                raise self._no_right() from None
             first_hot = min((day.date for day in hot.live), default=date.max)
             return Version((settled, hot.live), (hot.merged, hot.segments), first_hot)
         return Version(object(), object(), date.min)  # another than any before or after
@@ -147,8 +149,11 @@ class FolderStore(Store):
             except FileNotFoundError:
                 continue
             except PermissionError:
-                raise StoreError(f"{self.root}: no right to read. Read as the user that runs anonproxy") from None
+                raise self._no_right() from None
         raise StoreError(f"{self.root}: changes faster than it can be read. Try again")
+
+    def _no_right(self) -> StoreError:
+        return StoreError(f"{self.root}: no right to read. Read as the user that runs anonproxy")
 
     def _read_hot_alone(self) -> pa.Table:
         for _ in range(_ATTEMPTS):

@@ -1,21 +1,30 @@
 """`anonproxy ingest`: what an operator sees, and what is there afterwards."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
+from anonproxy.audit.marks import Mark
+from anonproxy.audit.search import search
 from anonproxy.cli import group
 from anonproxy.cli import ingest as module
+from anonproxy.config import read_settings
 from anonproxy.ingest.jobs import read_here
+from anonproxy.ingest.recorder import Recorder
+from anonproxy.ingest.run_import import run_import
 from anonproxy.proxy import quiet
 from anonproxy.store.layout import days
-from tests.ingest.recorders import entries
+from tests.ingest.recorders import World, entries
 from tests.support.invented_logs import NOW_S, K, invent, write_log
 
 CONFIG = f"""
@@ -143,6 +152,21 @@ def test_nothing_is_shredded_that_may_still_be_needed(config: Path, log: Path, m
     assert log.exists()
 
 
+def test_a_log_that_grows_meanwhile_is_kept(config: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written behind the lines that were read is in no day."""
+
+    def grow(*args: Any, **options: Any) -> Any:
+        tally = run_import(*args, **options)
+        with log.open("ab") as file:
+            file.write(b"one more line\n")
+        return tally
+
+    monkeypatch.setattr(module, "run_import", grow)
+    said = ingest(config, log, "--shred", "--yes", status=1).output
+    assert "has changed while it was read" in " ".join(said.split())
+    assert log.exists()
+
+
 def test_an_audit_that_doesnt_pass_keeps_the_files(config: Path, log: Path, tmp_path: Path) -> None:
     """Whoever has doubts about the copy keeps the original."""
     ingest(config, log)
@@ -150,6 +174,47 @@ def test_an_audit_that_doesnt_pass_keeps_the_files(config: Path, log: Path, tmp_
     said = ingest(config, log, "--replace", "--shred", "--yes", status=1).output
     assert "the audit doesn't pass" in " ".join(said.split())
     assert log.exists()
+
+
+@pytest.fixture
+def recorder(config: Path) -> Iterator[Recorder]:
+    """Let something record into the store, as `anonproxy run` does."""
+    recorder = Recorder(read_settings(config), World(NOW_S).clock)
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture
+def niceness(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give what is asked of the kernel; the process that runs the tests stays as it is."""
+    asked: list[int] = []
+    monkeypatch.setattr(os, "nice", asked.append)
+    return asked
+
+
+def test_beside_a_proxy_that_runs(
+    config: Path, log: Path, tmp_path: Path, recorder: Recorder, niceness: list[int]
+) -> None:
+    """It is said, the import stands back, and everything else is as ever, shredding included."""
+    ingest(config, log, "--dry-run")
+    assert niceness == []
+    said = " ".join(ingest(config, log).output.split())
+    assert "anonproxy goes on recording into this store, and writes each day as it comes." in said
+    assert "264 counted" in said
+    assert niceness == [10]
+    assert "264 of days that were imported before" in " ".join(ingest(config, log).output.split())
+    assert "It passes" in ingest(config, log, "--replace", "--shred", "--yes").output
+    assert not log.exists()
+    events = [entry.event for entry in entries(tmp_path / "store")]
+    assert events == ["started", "configured", *["imported"] * 4, "shredded"]
+
+
+def test_a_proxy_with_other_settings_is_told_of(config: Path, log: Path, recorder: Recorder) -> None:
+    """Who has edited the configuration learns that the proxy doesn't know it yet."""
+    config.write_text(config.read_text().replace(f"k = {K}", f"k = {K + 1}"))
+    result = ingest(config, log, status=1)
+    assert "other settings than this import" in str(result.exception)
+    assert "anonproxy reload" in str(result.exception)
 
 
 ERRORS = [
@@ -218,3 +283,27 @@ def test_no_process_leaves_a_core(config: Path, tmp_path: Path) -> None:
     assert process.returncode == 0, said
     assert process.pid in seen
     assert len(seen) >= 3
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_who_came_through_a_load_balancer_is_told_apart(config: Path, tmp_path: Path, is_trusted: bool) -> None:
+    """A log with both addresses gives the visits of the persons, if the balancer is one of the trusted proxies."""
+    log = tmp_path / "access.log"
+    lines = (
+        f'10.0.0.1{line.text.removeprefix(f"203.0.113.{line.person}")} "198.51.100.{line.person}"'
+        for line in invent(days=1)
+        if line.person
+    )
+    log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with config.open("a", encoding="utf-8") as file:
+        file.write(f"[proxy]\ntrusted_proxies = {['10.0.0.0/8'] * is_trusted}\n")
+    ingest(config, log)
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            f"SELECT sum(visits) FROM '{tmp_path}/store/daily/**/*.parquet' WHERE dimension = 'total'"
+        ).fetchone()
+    assert found
+    assert (found[0] >= 30) is is_trusted
+    addresses = [Mark("client address", f"198.51.100.{person}") for person in range(1, 31)]
+    assert search([tmp_path / "store"], addresses).hits == []
+    assert search([log], addresses).hits

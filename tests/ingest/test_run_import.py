@@ -14,16 +14,19 @@ import pytest
 from anonproxy.audit.check import Verdict
 from anonproxy.audit.run import run_audit
 from anonproxy.clock import now
+from anonproxy.ingest.import_store import open_for_import
+from anonproxy.ingest.intake import read_imported
 from anonproxy.ingest.jobs import Message, plan_cuts, read_here, read_in_processes
 from anonproxy.ingest.pipeline import Task
-from anonproxy.ingest.run_import import Tally, Unreadable, open_journal, read_imported, run_import, write_to
+from anonproxy.ingest.run_import import Tally, Unreadable, run_import
 from anonproxy.model.errors import OperatorError, StoreError
 from anonproxy.model.settings import Settings
 from anonproxy.store.imports import Made, Refusal, find_taken
-from anonproxy.store.lock import StoreLock
 from tests.ingest.recorders import entries
 from tests.store.kill import deaths, killed_after
 from tests.support.invented_logs import K, day, invent, plan, settings, write_log
+
+NOBODY = 65_534
 
 
 def nothing(tally: Tally) -> None:
@@ -36,9 +39,9 @@ def do_nothing() -> None:
 
 def run(root: Path, config: Settings, *paths: Path, engine: object = read_here, strict: bool = False) -> Tally:
     """Import as the verb does."""
-    with open_journal(root, config) as journal:
+    with open_for_import(root, config) as store:
         task = plan(config, *paths, taken=find_taken(root, read_imported(root)))
-        return run_import(task, engine, write_to(root, journal), nothing, is_strict=strict)  # type: ignore[arg-type]
+        return run_import(task, engine, store.write, nothing, is_strict=strict)  # type: ignore[arg-type]
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -173,13 +176,21 @@ def _is_group_alive(group: int) -> bool:
     return True
 
 
-def test_a_running_proxy_is_not_disturbed(tmp_path: Path, log: Path) -> None:
-    """While somebody else writes to the store nothing is imported, and what helps is said."""
+def test_one_import_at_a_time(tmp_path: Path, log: Path) -> None:
+    """While somebody else writes to the store who takes no days, nothing is imported, and what helps is said."""
     root = tmp_path / "store"
-    lock = StoreLock(root)
-    with pytest.raises(StoreError, match="Stop it first; or import into a folder of its own"):
+    with open_for_import(root, settings(root)), pytest.raises(StoreError, match="another import, wait for its end"):
         run(root, settings(root), log)
-    lock.release()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can import for somebody else")
+def test_what_root_imports_is_the_owners(tmp_path: Path, log: Path) -> None:
+    """Root can read any log; the service's own user goes on with the store, its ledger included."""
+    root = tmp_path / "store"
+    root.mkdir()
+    os.chown(root, NOBODY, NOBODY)
+    run(root, settings(root), log)
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in root.rglob("*")} == {(NOBODY, NOBODY)}
 
 
 def test_strict_stops_at_the_first_line_that_cant_be_read(tmp_path: Path, log: Path) -> None:

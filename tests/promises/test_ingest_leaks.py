@@ -21,8 +21,9 @@ import pytest
 from anonproxy.audit.marks import Mark
 from anonproxy.audit.search import search, search_bytes
 from anonproxy.clock import now
+from anonproxy.ingest.import_store import open_for_import
 from anonproxy.ingest.jobs import read_here, read_in_processes
-from anonproxy.ingest.run_import import Tally, open_journal, run_import, write_to
+from anonproxy.ingest.run_import import Tally, run_import
 from anonproxy.model.settings import Settings
 from tests.ingest.test_run_import import do_nothing, nothing
 from tests.support.invented_logs import plan, settings
@@ -110,9 +111,9 @@ def test_secrets_of_a_log_stand_nowhere(tmp_path: Path, is_killed: bool) -> None
 def run(root: Path, config: Settings, now_s: int, *paths: Path, jobs: int = 0, **changes: object) -> Tally:
     """Import as the verb does, at some time."""
     engine = read_in_processes(jobs, do_nothing) if jobs else read_here
-    with open_journal(root, config) as journal:
+    with open_for_import(root, config) as store:
         task = plan(config, *paths, now_s=now_s, **changes)  # type: ignore[arg-type]
-        return run_import(task, engine, write_to(root, journal), nothing)
+        return run_import(task, engine, store.write, nothing)
 
 
 def total(root: Path, what: str) -> int:

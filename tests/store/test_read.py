@@ -15,6 +15,7 @@ from anonproxy.store.read import open_store
 from anonproxy.store.seal import seal
 from anonproxy.store.settle import settle, settle_day
 from tests.store.examples import DATE, DAY_S, MIDNIGHT, K, Notes, hit, random_hits, settings, visits, write
+from tests.support.users import acting_as_nobody
 
 
 def names(connection: duckdb.DuckDBPyConnection, view: str) -> list[str]:
@@ -26,6 +27,20 @@ def test_a_missing_store_is_told(tmp_path: Path) -> None:
     """The message says what makes one."""
     with pytest.raises(StoreError, match=r"nothing there yet.*anonproxy run"):
         open_store(tmp_path / "store")
+
+
+def test_who_may_not_read_is_told_who_may(tmp_path: Path) -> None:
+    """Whether the store is asked for its rows or for what has changed."""
+    root = tmp_path / "store"
+    root.mkdir(mode=0o755)
+    write(root, visits(12))
+    (root / "hot").chmod(0)
+    tmp_path.chmod(0o755)
+    store = open_store(root)
+    for ask in (store.version, store.connect):
+        with acting_as_nobody(), pytest.raises(StoreError, match="Read as the user that runs anonproxy"):
+            ask()
+    (root / "hot").chmod(0o700)
 
 
 def test_an_empty_store_has_the_same_columns_as_a_full_one(tmp_path: Path) -> None:

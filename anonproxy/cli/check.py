@@ -1,29 +1,45 @@
 """`anonproxy check`: say whether a configuration and this machine are fit to run."""
 
+import errno
 import http.client
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from anonproxy.cli import EXIT_WRONG, options
 from anonproxy.clock import now
 from anonproxy.config import read_settings
 from anonproxy.ingest.countries import describe_countries
-from anonproxy.model.errors import StoreError
-from anonproxy.model.settings import Settings
+from anonproxy.ingest.formats import find_format
+from anonproxy.model.errors import OperatorError, StoreError
+from anonproxy.model.settings import Settings, is_loopback
+from anonproxy.proxy.collect.pipe import choose_place
+from anonproxy.proxy.collect.places import explain_place, verify_place
+from anonproxy.proxy.collect.status_page import ask_status
+from anonproxy.proxy.control import control_name, is_served
+from anonproxy.proxy.pages import read_own_pages
+from anonproxy.proxy.server import LISTENERS
 from anonproxy.proxy.tls import read_certificates
 from anonproxy.store.objects import open_objects
 
 CONNECT_TIMEOUT_S: Final = 3.0
 LOW_DISK_BYTES: Final = 256 * 1024 * 1024  # a year of a small library's totals fits several times
+
+# How many datagrams wait at an AF_UNIX socket: what systemd sets does for thousands of requests a second, while the
+# kernel's own 10 are full whenever the receiver sleeps for some milliseconds. Both are measured (docs/operations.md).
+QUEUE: Final = Path("/proc/sys/net/unix/max_dgram_qlen")
+ENOUGH_DATAGRAMS: Final = 512
+# What is made there when a service starts isn't there before.
+MADE_BY_SYSTEMD: Final = "unix:/run/"
 
 Level = Literal["fine", "warning", "wrong"]
 _SIGNS: Final[dict[Level, str]] = {"fine": "[green]✓[/]", "warning": "[yellow]![/]", "wrong": "[red]✗[/]"}
@@ -39,10 +55,15 @@ class Observation:
     remedy: str = ""
 
 
+Look = Callable[[Settings], Iterator[Observation]]
+
+
 @click.command("check")
 @options.config
+@click.option("--collect", "collects", is_flag=True,
+              help="Look at what `anonproxy collect` needs, too. By itself once [collect] says anything.")  # fmt: skip
 @click.pass_context
-def command(ctx: click.Context, config_path: Path | None) -> None:
+def command(ctx: click.Context, config_path: Path | None, collects: bool) -> None:
     """Say whether a configuration and this machine are fit to run.
 
     Nothing is started and nothing is changed. Exit status 1 when something must be mended first.
@@ -50,22 +71,48 @@ def command(ctx: click.Context, config_path: Path | None) -> None:
     path = options.find_config(config_path)
     settings = read_settings(path)
     console = Console(highlight=False)
-    console.print(f"{_SIGNS['fine']} [bold]configuration[/]: {path} is valid")
-    observations = [observation for look in LOOKS for observation in look(settings)]
+    console.print(f"{_SIGNS['fine']} [bold]configuration[/]: {escape(str(path))} is valid", soft_wrap=True)
+    is_running = is_served(control_name(path))
+    looks = choose_looks(is_running=is_running, collects=collects or bool(settings.collect.model_fields_set))
+    observations = [observation for look in looks for observation in _observe(look, settings)]
     for observation in observations:
-        remedy = f"\n    [dim]{observation.remedy}[/]" if observation.remedy else ""
-        console.print(
-            f"{_SIGNS[observation.level]} [bold]{observation.subject}[/]: {observation.message}{remedy}",
-            soft_wrap=True,
-        )
+        subject, message, remedy = map(escape, (observation.subject, observation.message, observation.remedy))
+        line = f"{_SIGNS[observation.level]} [bold]{subject}[/]: {message}"
+        console.print(f"{line}\n    [dim]{remedy}[/]" if remedy else line, soft_wrap=True)
     if any(observation.level == "wrong" for observation in observations):
         ctx.exit(EXIT_WRONG)
 
 
+def choose_looks(*, is_running: bool, collects: bool) -> tuple[Look, ...]:
+    """Return what is looked at, in this order."""
+    return (
+        _look_at_store,
+        _look_at_objects,
+        partial(_look_at_listeners, is_running),
+        *((partial(_look_at_collect, is_running),) if collects else ()),
+        _look_at_certificates,
+        _look_at_pages,
+        _look_at_sites,
+        _look_at_countries,
+        _look_at_machine,
+    )
+
+
+def _observe(look: Look, settings: Settings) -> Iterator[Observation]:
+    """Look; what would keep anonproxy from starting is one thing among others to mend."""
+    try:
+        yield from look(settings)
+    except OperatorError as error:
+        for line in str(error).splitlines():
+            subject, _, message = line.partition(": ")
+            yield Observation("wrong", subject, message)
+
+
 def _look_at_store(settings: Settings) -> Iterator[Observation]:
     path = Path(settings.store.folder)
-    existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
+    folders = (path.absolute(), *path.absolute().parents)
+    existing = next(folder for folder in folders if os.access(folder, os.F_OK, effective_ids=True))
+    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
         yield Observation("wrong", "store", f"{existing} can't be written by this user",
                           f"Run as the user of the service, or: install -d -m 700 -o anonproxy {path}")  # fmt: skip
     elif shutil.disk_usage(existing).free < LOW_DISK_BYTES:
@@ -88,25 +135,73 @@ def _look_at_objects(settings: Settings) -> Iterator[Observation]:
             yield Observation("fine", "object store", "the bucket can be listed")
 
 
-def _look_at_listeners(settings: Settings) -> Iterator[Observation]:
-    fields = {field: getattr(settings.proxy, field) for field in ("listen", "tls_listen", "admin_listen")}
-    for field, address in fields.items():
-        if not address:
-            continue
-        host, _, port = address.rpartition(":")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host.strip("[]"), int(port)))
-            except PermissionError:
-                yield Observation("wrong", f"proxy.{field}", f"{address} needs a privilege that this user lacks",
-                                  "Use a port from 1024 up, or give the service CAP_NET_BIND_SERVICE")  # fmt: skip
-            except OSError as error:
-                yield Observation("warning", f"proxy.{field}", f"{address} can't be had now ({error.strerror})",
-                                  "Fine if anonproxy runs already; else choose another port")  # fmt: skip
-            else:
-                yield Observation("fine", f"proxy.{field}", f"{address} is free")
+def _look_at_listeners(is_running: bool, settings: Settings) -> Iterator[Observation]:
+    """Look whether the proxy can listen; what is taken may be held by systemd, for us (anonproxy.socket)."""
+    for setting in LISTENERS:
+        if address := getattr(settings.proxy, setting):
+            yield _try_place(f"proxy.{setting}", f"tcp:{address}", "fine" if is_running else "warning")
+
+
+def _look_at_collect(is_running: bool, settings: Settings) -> Iterator[Observation]:
+    """Look whether lines can come in by every way that is configured, and whether many can at once."""
+    collect = settings.collect
+    for place in collect.listen:
+        yield _try_place("collect.listen", place, "fine" if is_running else "wrong")
+        if not place.startswith("unix:") and not is_loopback(place[4:]):
+            yield Observation("warning", "collect.listen", f"{place} is reached from other machines, in clear",
+                              "Only for a network that is yours alone, or a tunnel: lines hold addresses")  # fmt: skip
+    if any(place.startswith("unix:") for place in collect.listen):
+        yield from _look_at_queue()
+    try:
+        choose_place(settings)
+    except OperatorError as error:
+        yield Observation("warning", "collect --pipe", str(error).partition(": ")[2],
+                          "Fine unless Apache sends its log")  # fmt: skip
+    if collect.status_page and not is_running:  # who else asks for it would count as a line that is missing
+        yield _look_at_status_page(collect.status_page)
+    try:
+        find_format(collect.format)
+    except OperatorError as error:
+        yield Observation("wrong", "collect.format", str(error))
+    else:
+        yield Observation("fine", "collect.format", "is understood")
+
+
+def _try_place(subject: str, place: str, if_taken: Level) -> Observation:
+    """Look whether a place could be listened on."""
+    shown = place.removeprefix("tcp:") if subject.startswith("proxy.") else place
+    try:
+        verify_place(place)
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None)
+        if number == errno.EADDRINUSE and if_taken == "fine":
+            return Observation("fine", subject, f"{shown} is in use, and anonproxy runs")
+        remedy = explain_place(place, error)
+        if number == errno.EADDRINUSE:
+            return Observation(if_taken, subject, f"{shown} is taken", remedy)
+        is_made = number == errno.ENOENT and place.startswith(MADE_BY_SYSTEMD)
+        return Observation("warning" if is_made else "wrong", subject, f"{shown} can't be had", remedy)
+    return Observation("fine", subject, f"{shown} is free")
+
+
+def _look_at_queue() -> Iterator[Observation]:
+    try:
+        datagrams = int(QUEUE.read_text())
+    except OSError:
+        return
+    if datagrams < ENOUGH_DATAGRAMS:
+        yield Observation("warning", "net.unix.max_dgram_qlen",
+                          f"only {datagrams} lines wait at an AF_UNIX socket, and nginx drops the next",
+                          "Set it to 4096 in /etc/sysctl.d/, then restart; or take udp:127.0.0.1:5514")  # fmt: skip
+    else:
+        yield Observation("fine", "net.unix.max_dgram_qlen", f"{datagrams} lines may wait at an AF_UNIX socket")
+
+
+def _look_at_status_page(url: str) -> Observation:
+    if ask_status(url):
+        return Observation("fine", "collect.status_page", f"{url} answers")
+    return Observation("warning", "collect.status_page", f"{url} is silent, or isn't nginx's stub_status",
+                       "Lost lines can't be counted without; `anonproxy front nginx --collect` prints it")  # fmt: skip
 
 
 def _look_at_certificates(settings: Settings) -> Iterator[Observation]:
@@ -118,6 +213,11 @@ def _look_at_certificates(settings: Settings) -> Iterator[Observation]:
             yield Observation(
                 "warning", "certificate", f"for {names} is not valid today", "Renew it: browsers refuse it"
             )
+
+
+def _look_at_pages(settings: Settings) -> Iterator[Observation]:
+    if own := read_own_pages(settings.proxy.error_pages):
+        yield Observation("fine", "proxy.error_pages", f"{', '.join(own)} are shown")
 
 
 def _look_at_sites(settings: Settings) -> Iterator[Observation]:
@@ -150,14 +250,3 @@ def _look_at_machine(_: Settings) -> Iterator[Observation]:
                           "Switch it off, encrypt it, or run the service with MemorySwapMax=0")  # fmt: skip
     else:
         yield Observation("fine", "swap", "is off")
-
-
-LOOKS: Final[tuple[Callable[[Settings], Iterator[Observation]], ...]] = (
-    _look_at_store,
-    _look_at_objects,
-    _look_at_listeners,
-    _look_at_certificates,
-    _look_at_sites,
-    _look_at_countries,
-    _look_at_machine,
-)

@@ -28,11 +28,13 @@ LIMITS: Final = {
 _FIELDS: Final = tuple(RawRequest.__slots__)
 _read_fields: Final = attrgetter(*_FIELDS)
 _CUTS: Final = tuple((_FIELDS.index(name), limit) for name, limit in LIMITS.items())
+# Characters stay as they are: escapes would make up to twelve bytes of one, and a message longer than what is read.
+_to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Requests wait for each other, so that neither end wakes up for each: until there are so many bytes, or so long.
 BATCH_BYTES: Final = 65_536
 BATCH_S: Final = 0.02
-# A message holds at most that, or one request: the sum of the limits, six bytes a character as JSON escapes them, and
-# the numbers.
+# A message holds at most that, or one request: the sum of the limits, six bytes a character since JSON escapes control
+# characters so, and the numbers.
 MAX_MESSAGE_BYTES: Final = 6 * sum(LIMITS.values()) + 1024
 # What the kernel may hold of unread messages; it grants what net.core.wmem_max allows.
 BUFFER_BYTES: Final = 8 * 1024 * 1024
@@ -48,7 +50,7 @@ def encode_request(request: RawRequest) -> bytes:
     for index, limit in _CUTS:
         if len(values[index]) > limit:
             values[index] = values[index][:limit]
-    return json.dumps(values, separators=(",", ":")).encode()
+    return _to_json(values).encode("utf-8", "surrogatepass")  # as json.loads decodes
 
 
 def encode_message(worker: int, number: int, requests: Iterable[bytes]) -> bytes:

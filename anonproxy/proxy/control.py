@@ -60,6 +60,12 @@ async def _perform(act: Callable[[], Awaitable[str]]) -> bytes:
         return _REFUSED + str(error).encode()
 
 
+def is_served(name: str) -> bool:
+    """Tell whether anonproxy runs with the configuration of that name."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(name) == 0
+
+
 def ask(name: str, command: str) -> str:
     """Have the running proxy do something, and return its answer.
 

@@ -18,6 +18,7 @@ ADDRESS_HEADERS: Final = frozenset(
     x-cluster-client-ip x-cluster-client x-remote-ip x-remote-addr x-remote-address x-remote-host x-host-ip
     x-proxyuser-ip x-user-ip x-source-ip x-src-ip x-peer-ip x-trusted-client-ip x-coming-from coming-from
     client-ip http-client-ip proxy-client-ip wl-proxy-client-ip remote-addr remote-ip via x-via x-forwarded-by
+    do-connecting-ip eo-connecting-ip x-true-client-ip
     true-client-ip true-client-port akamai-client-ip akamai-origin-hop akamai-edgescape x-akamai-edgescape
     cf-connecting-ip cf-connecting-ipv6 cf-connecting-o2o cf-pseudo-ipv4 cf-ipcity cf-iplatitude cf-iplongitude
     cf-postal-code cf-metro-code cf-region cf-region-code cf-timezone cf-ray
@@ -121,7 +122,8 @@ def drop_hops(fields: Fields, dropped: frozenset[bytes] = HOP_HEADERS) -> Fields
     kept = [
         (name, value)
         for name, value in fields
-        if (key := name.lower()) not in dropped and (key not in _PASSED_HOPS or value.lower() == _PASSED_HOPS[key])
+        if not _is_among(key := name.lower(), dropped)
+        and (key not in _PASSED_HOPS or value.lower() == _PASSED_HOPS[key])
     ]
     names = {name.lower() for name, _ in kept} & _PASSED_HOPS.keys() | _LASTING
     lasting = [option for option in options if option in names]
@@ -142,7 +144,12 @@ def _restate_connection(
 
 def mask_trailers(fields: Fields) -> Fields:
     """Return the trailers that may pass: none that would have meant something in the head."""
-    return tuple((name, value) for name, value in fields if name.lower() not in _NO_TRAILERS)
+    return tuple((name, value) for name, value in fields if not _is_among(name.lower(), _NO_TRAILERS))
+
+
+def _is_among(key: bytes, names: frozenset[bytes]) -> bool:
+    """Tell whether a header is one of these; for CGI and its heirs "_" and "-" are the same (RFC 3875 4.1.18)."""
+    return key in names or key.replace(b"_", b"-") in names
 
 
 def add_headers(fields: Fields, additions: Iterable[tuple[bytes, bytes]]) -> Fields:

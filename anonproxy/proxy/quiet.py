@@ -2,6 +2,7 @@
 
 import ctypes
 import faulthandler
+import io
 import logging
 import os
 import resource
@@ -60,11 +61,26 @@ def silence() -> None:
     logging.lastResort = LastWord(logging.WARNING)
     warnings.simplefilter("ignore")
     faulthandler.disable()
+    mute_native_code()
     sys.excepthook = lambda kind, _, traceback: _complain(describe_failure(kind, traceback, "main"))
     sys.unraisablehook = lambda args: _complain(describe_failure(args.exc_type, args.exc_traceback, "finalizer"))
     threading.excepthook = lambda args: _complain(describe_failure(args.exc_type, args.exc_traceback, "thread"))
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # mitmproxy prints its tasks, addresses included
         signal.signal(number, signal.SIG_IGN)
+
+
+def mute_native_code() -> None:
+    """Leave standard error to Python alone: what compiled code prints when it fails may quote what it worked on.
+
+    A panic of Rust, a failed check of C++ and a fatal error of Python itself go to file number 2, wherever Python's own
+    words go. Children are given the real one.
+    """
+    real = os.dup(sys.stderr.fileno())
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    # As Python opens it: a line is written at once, and what can't be written is kept nowhere.
+    unbuffered = os.fdopen(real, "wb", buffering=0)
+    sys.stderr = io.TextIOWrapper(unbuffered, "utf-8", "backslashreplace", line_buffering=True)
 
 
 def harden() -> None:

@@ -1,5 +1,6 @@
 """The proxy's own log: closed sentences that hold numbers and configured names, and no way to say anything else."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -86,11 +87,12 @@ def speak(log_format: str) -> None:
 
 
 def say(sentence: Say, **words: Word) -> None:
-    """Write one line to stderr.
+    """Write one line to stderr, if it can be written: serving doesn't depend on a log with room, or with a reader.
 
     Shape: words are numbers, or strings that stand in the configuration or in our own code
     """
-    print(_render(sentence, words), file=sys.stderr, flush=True)  # noqa: T201 - this is the log
+    with contextlib.suppress(OSError):
+        print(_render(sentence, words), file=sys.stderr, flush=True)  # noqa: T201 - this is the log
 
 
 def count_noun(number: int, noun: str) -> str:

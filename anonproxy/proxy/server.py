@@ -496,6 +496,7 @@ async def start_child(module: str, assignment: Assignment) -> asyncio.subprocess
         module,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
+        stderr=sys.stderr,
         pass_fds=assignment.inherited_fds,
         env=child_environment(),
     )

@@ -83,7 +83,7 @@ class Report:
 
     def to_json(self) -> bytes:
         """Return the report as it travels."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(asdict(self), ensure_ascii=False).encode("utf-8", "surrogatepass")  # as json.loads decodes
 
     @classmethod
     def from_json(cls, message: bytes) -> "Report":

@@ -141,11 +141,13 @@ def run_writer(take_all: Callable[[Receiver, Recorder, Settings], None]) -> None
         raise SystemExit(EXIT_OPERATOR) from None
     repair_written(counters.writer, Path(assignment.settings.store.folder))
     recording = Recording(recorder, Publisher(recorder, counters))
-    recording.start()
-    counters.writer["ready"] = 1
-    take_all(Receiver(channel, counters), recorder, assignment.settings)
-    counters.writer["ready"] = 0
-    recording.close()
+    try:
+        recording.start()
+        counters.writer["ready"] = 1
+        take_all(Receiver(channel, counters), recorder, assignment.settings)
+    finally:  # else the clocks would keep alive a writer that takes nothing any more, and nobody would start another
+        counters.writer["ready"] = 0
+        recording.close()
 
 
 def main() -> None:

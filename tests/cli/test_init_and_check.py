@@ -1,12 +1,15 @@
 """`init` writes what `check` accepts; `check` says what to mend and starts nothing."""
 
 import socket
+import tempfile
 from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from anonproxy.cli import VERBS, group
+from anonproxy.cli import VERBS, check, group
 from anonproxy.model.errors import OperatorError, SettingsError
+from anonproxy.model.settings import Settings
+from tests.support.users import acting_as_nobody
 
 SILENT = "http://127.0.0.1:9"  # the discard service, which nobody runs
 
@@ -79,12 +82,46 @@ def test_check_notices_a_store_that_cannot_be(tmp_path: Path) -> None:
     assert "can't be written" in result.output
 
 
+def test_check_notices_a_store_behind_a_closed_door() -> None:
+    """Where this user can't even see whether there is a store, it is said who can, and no error ends the rest."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        closed = Path(folder, "closed")
+        closed.mkdir(mode=0o000)
+        store = {"path": f"{closed}/store"}
+        settings = Settings.model_validate({"store": store, "sites": [{"name": "www", "upstream": SILENT}]})
+        with acting_as_nobody():
+            [observation] = check._look_at_store(settings)
+    assert observation.level == "wrong"
+    assert observation.message == f"{closed} can't be written by this user"
+    assert "install -d" in observation.remedy
+
+
 def test_check_notices_a_taken_port(tmp_path: Path) -> None:
     """A port that someone else has is said to be taken."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         path = write(tmp_path)
         path.write_text(path.read_text().replace("127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}"))
         assert "choose another port" in run("check", "--config", str(path)).output
+
+
+def test_check_says_all_that_would_keep_it_from_starting(tmp_path: Path) -> None:
+    """One thing that is wrong hides no other, whatever letters stand in a path."""
+    path = write(tmp_path)
+    text = path.read_text().replace('listen = "127.0.0.1:0"', 'listen = "192.0.2.1:80"')
+    text = text.replace("[proxy]\n", f'[proxy]\nerror_pages = "{tmp_path}/no"\ntls_listen = "127.0.0.1:0"\n')
+    path.write_text(f'{text}[[proxy.certificates]]\ncertificate = "/no/[www]/chain.pem"\nkey = "/no/key.pem"\n')
+    result = run("check", "--config", str(path))
+    wrong = [line for line in result.output.splitlines() if line.startswith("✗")]
+    assert wrong == [
+        "✗ proxy.listen: 192.0.2.1:80 can't be had",
+        "✗ proxy.certificates[0].certificate: there is no /no/[www]/chain.pem; "
+        "get a certificate first, or correct the path",
+        "✗ proxy.error_pages: the folder, or a file in it, can't be read. Check path, owner and mode",
+    ]
+    assert "this machine has no such address" in result.output
+    assert "Visitors would get a 502 page" in result.output
+    assert result.exit_code == 1
 
 
 def test_check_names_a_broken_country_database(tmp_path: Path) -> None:

@@ -157,6 +157,20 @@ def test_a_source_that_gives_too_little_is_refused(tmp_path: Path, monkeypatch: 
     assert ring.is_live
 
 
+def test_what_the_subkeys_come_from_is_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root, of which both subkeys can be made again, is gone from where it stood as soon as they are made."""
+    roots: list[bytearray] = []
+
+    def fill_and_tell(key: bytearray) -> None:
+        fill_random(key)
+        assert any(key)
+        roots.append(key)
+
+    monkeypatch.setattr(ring_module, "fill_random", fill_and_tell)
+    KeyRing(PrivacySettings(), 0.0).rotate(1.0)
+    assert roots == [bytes(KEY_BYTES)] * 2
+
+
 def test_random_keys_fill_the_buffer_they_are_given() -> None:
     """The source writes into the bytearray itself, and overwriting leaves it in place."""
     key = bytearray(KEY_BYTES)

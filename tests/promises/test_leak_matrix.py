@@ -42,7 +42,7 @@ upstream = "http://127.0.0.1:{nobody}"
 """
 
 PAGES = {"index.html": b"<h1>Library</h1>" * 500, "search/index.html": b"found", "large.bin": bytes(30_000_000)}
-SETTLED_WITHIN_S = 20.0
+SETTLED_WITHIN_S = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from anonproxy.proxy.master import LeanMaster
 from anonproxy.proxy.tls import Certificates
 
 HOST: Final = "library.example.org"
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0
 PAGE: Final = b"<html>" + b"0123456789abcdef" * 560 + b"</html>"
 LARGE_BYTES: Final = 64 * 1024 * 1024
 LONG_AGO: Final = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)

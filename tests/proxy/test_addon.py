@@ -1,5 +1,6 @@
 """What visitors and the site get through the proxy, and that each request becomes exactly one record."""
 
+import gc
 import gzip
 import http.client
 import os
@@ -8,8 +9,11 @@ import struct
 import time
 
 import pytest
+from mitmproxy.connection import Client
+from mitmproxy.tcp import TCPFlow
 
 from anonproxy.anonymize.request import RawRequest
+from anonproxy.proxy.addon import AnonproxyAddon
 from anonproxy.proxy.sites import Sites, Upstream
 from tests.proxy.conftest import (
     HOST,
@@ -231,6 +235,19 @@ def test_chunked_response_arrives_in_pieces_at_once() -> None:
         assert visitor.recv(100) == b"9\r\ndata: x\n\n\r\n"
 
 
+def test_what_a_site_says_for_the_next_hop_goes_no_further() -> None:
+    """Keep-Alive and what Connection names is between the site and the proxy, whatever it says; the rest passes."""
+
+    def play(connection: socket.socket, _head: bytes) -> None:
+        fields = b"Keep-Alive: timeout=9\r\nProxy-Connection: x\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Kept: 1\r\n"
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 5\r\n\r\nhello")
+
+    with Origin(play) as origin, Serving(make_settings(origin.port)) as serving:
+        _, head, body = serving.get("/")
+    names = {line.partition(b":")[0].lower() for line in head.splitlines()[1:]}
+    assert (names, body) == ({b"x-kept", b"content-length"}, b"hello")
+
+
 @pytest.mark.slow
 def test_large_bodies_pass_in_flat_memory(proxied: Serving) -> None:
     """64 MiB down and up cost less than 16 MiB of memory, and are counted to the byte."""
@@ -275,7 +292,7 @@ def test_upload_that_the_site_refuses_early(proxied: Serving) -> None:
 
 
 def test_websocket_passes_byte_for_byte_and_counts_once() -> None:
-    """After 101 both sides exchange bytes as they are, and the handshake is one record."""
+    """After 101 both sides exchange bytes as they are, of which nothing is kept, and the handshake is one record."""
 
     def play(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
@@ -291,6 +308,9 @@ def test_websocket_passes_byte_for_byte_and_counts_once() -> None:
         for message in (b"\x81\x05hello", b"\x00\xff\x00"):
             visitor.sendall(message)
             assert visitor.recv(100) == message[::-1]
+        kept = [flow.messages for flow in gc.get_objects() if isinstance(flow, TCPFlow)]
+        assert kept
+        assert not any(kept)
         assert serving.recorded(1)[0].status == 101
         assert b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==" in origin.heads[0]
 
@@ -506,6 +526,15 @@ def test_ambiguous_requests_are_refused_with_one_record(lines: tuple[str, ...]) 
         assert is_neutral(answer)
         assert serving.recorded(1)[0].status == 400
         assert origin.heads == []
+
+
+def test_mitmproxy_never_has_the_address_to_print() -> None:
+    """From the first event on, a connection as mitmproxy knows it holds no address; our record of it does."""
+    addon = AnonproxyAddon(make_settings(1), lambda _request: None, lambda _name: None)
+    client = Client(peername=("203.0.113.7", 4711), sockname=("127.0.0.1", 80), timestamp_start=0.0)
+    addon.client_connected(client)
+    assert "203.0.113.7" not in f"{client!r} {client} {client.get_state()}"
+    assert addon.records.visitor(client.id).raw_peer == "203.0.113.7"
 
 
 def test_our_own_errors_never_break_serving(nginx: int) -> None:

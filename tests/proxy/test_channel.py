@@ -52,9 +52,10 @@ def test_request_arrives_as_it_was_sent(request: RawRequest) -> None:
     assert (worker, number, list(map(fields, decoded))) == (3, 7, [fields(request)] * 2)
 
 
-def test_overlong_fields_are_cut_and_messages_bounded() -> None:
-    """However long the fields are, a message stays below what the writer reads at once."""
-    raw = "\udcff" * 100_000
+@pytest.mark.parametrize("character", ["\udcff", "\x01", "\U0001f4da", "\u20ac", "\\", "x"])
+def test_overlong_fields_are_cut_and_messages_bounded(character: str) -> None:
+    """However long the fields are and whatever they hold, a message stays below what the writer reads at once."""
+    raw = character * 100_000
     request = RawRequest(time_s=1.0, raw_client=raw)
     for name in LIMITS:
         setattr(request, name, raw)

@@ -24,8 +24,11 @@ NAMED_BY_DESIGN = (
 
 
 def test_address_headers_go_whoever_sent_them() -> None:
-    """No header that carries an address passes, in any case of letters, from a trusted proxy or not."""
-    fields = tuple((name, b"203.0.113.7") for name in (*NAMED_BY_DESIGN, *ADDRESS_HEADERS, b"x-FORWARDED-fOr"))
+    """No header that carries an address passes, in any case of letters or with underscores, which CGI takes for the
+    same, from a trusted proxy or not."""
+    underlined = (name.replace(b"-", b"_") for name in ADDRESS_HEADERS)
+    names = (*NAMED_BY_DESIGN, *ADDRESS_HEADERS, *underlined, b"x-FORWARDED-fOr", b"X-Forwarded_For")
+    fields = tuple((name, b"203.0.113.7") for name in names)
     for is_peer_trusted in (True, False):
         assert mask_headers(fields, is_peer_trusted=is_peer_trusted) == ()
 
@@ -65,7 +68,16 @@ def test_headers_for_the_next_hop_only_go(fields: list[tuple[str, str]], expecte
 def test_trailers_carry_nothing_that_counts_in_a_head() -> None:
     """Trailers pass but for addresses, routing, framing and what else a site might take for a header."""
     passed = ((b"X-Sum", b"1"), (b"Server-Timing", b"db"))
-    named = (*ADDRESS_HEADERS, b"Host", b"Content-Length", b"TRANSFER-ENCODING", b"Cookie", b"Authorization", b"TE")
+    named = (
+        *ADDRESS_HEADERS,
+        b"Client_IP",
+        b"Host",
+        b"Content-Length",
+        b"TRANSFER-ENCODING",
+        b"Cookie",
+        b"Authorization",
+        b"TE",
+    )
     assert mask_trailers((*passed, *((name, b"x") for name in named))) == passed
 
 
@@ -75,6 +87,7 @@ def test_word_about_the_connection_counts_from_trusted_proxies_only() -> None:
     ours = [(b"X-Forwarded-Proto", b"http")]
     assert add_headers(mask_headers(fields, is_peer_trusted=True), ours) == fields
     assert add_headers(mask_headers(fields, is_peer_trusted=False), ours) == tuple(ours)
+    assert mask_headers(((b"X_Forwarded_Proto", b"https"),), is_peer_trusted=False) == ()
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1), st.binary())))

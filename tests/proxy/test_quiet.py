@@ -1,5 +1,6 @@
 """Silence, in a process of its own, as it is for good."""
 
+import os
 import subprocess
 import sys
 
@@ -63,8 +64,27 @@ def run(code: str) -> tuple[int, str]:
             "os.kill(os.getpid(), signal.SIGUSR1); os.kill(os.getpid(), signal.SIGUSR2); print('alive')",
             "alive\n",
         ),
+        (
+            "import ctypes, os\nfrom anonproxy.proxy.say import Say, say\n"
+            "ctypes.CDLL(None).perror(b'hunter2'); os.write(2, b'203.0.113.7'); say(Say.RECORDING)",
+            "anonproxy records what mitmdump serves\n",
+        ),
+        ("import ctypes; ctypes.pythonapi.Py_FatalError(b'hunter2')", ""),
     ],
-    ids=["warning", "error", "exception", "mitmproxy", "main", "thread", "finalizer", "warn", "task", "signals"],
+    ids=[
+        "warning",
+        "error",
+        "exception",
+        "mitmproxy",
+        "main",
+        "thread",
+        "finalizer",
+        "warn",
+        "task",
+        "signals",
+        "native",
+        "fatal",
+    ],
 )
 def test_nothing_foreign_says_a_value(code: str, said: str) -> None:
     """Other people's words are reduced to place and type of error, whichever way they take."""
@@ -73,6 +93,24 @@ def test_nothing_foreign_says_a_value(code: str, said: str) -> None:
     assert said in output
     if not said:
         assert output == ""
+
+
+@pytest.mark.parametrize("log", ["full", "nobody reads"])
+def test_log_that_cannot_be_written_ends_nothing(log: str) -> None:
+    """A log on a full disk, or whose reader has gone, costs its lines and nothing else, up to a good end."""
+    if log == "full":
+        out = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reading, out = os.pipe()
+        os.close(reading)
+    code = "from anonproxy.proxy.say import Say, say\nsay(Say.RECORDING); say(Say.RECORDING); print('alive')"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", BEGIN + code], stdout=subprocess.PIPE, stderr=out, timeout=60, check=False
+        )
+    finally:
+        os.close(out)
+    assert (done.returncode, done.stdout) == (0, b"alive\n")
 
 
 def test_no_core_and_no_look_inside() -> None:

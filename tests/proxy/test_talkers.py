@@ -98,12 +98,13 @@ def test_swarm_takes_bounded_memory_and_hides_nobody() -> None:
     assert report.total.requests == 4 * MAX_KEYS * 21 / 20
 
 
-def test_report_fits_into_a_message_and_arrives_whole() -> None:
+@pytest.mark.parametrize("characters", ["\udcff\x01", "\x01", "\U0001f4da"])
+def test_report_fits_into_a_message_and_arrives_whole(characters: str) -> None:
     """The largest report there can be is one message, and reads as it was written."""
     talkers = Talkers(T0)
     for number in range(2 * MAX_ROWS):
         client = f"2001:db8:{number:x}:ffff::1"
-        talkers.note(request(client, agent="\udcff\x01" * MAX_AGENT), T0)
+        talkers.note(request(client, agent=characters * MAX_AGENT), T0)
     report = talkers.report(T0, NOBODY)
     message = report.to_json()
     assert len(message) <= MAX_REPORT_BYTES * 0.8

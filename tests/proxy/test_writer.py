@@ -1,16 +1,23 @@
 """The writer's bookkeeping and its two clocks."""
 
+import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from anonproxy.anonymize.request import RawRequest
+from anonproxy.clock import now
+from anonproxy.model.settings import StoreSettings
 from anonproxy.proxy import writer
 from anonproxy.proxy.channel import Receiver, Sender, open_channel
+from anonproxy.proxy.child import Assignment
 from anonproxy.proxy.counters import Counters, repair_counts
-from tests.proxy.conftest import wait_until
+from anonproxy.proxy.server import WRITER, start_child
+from tests.proxy.conftest import HOST, PATIENCE_S, make_settings, wait_until
 
 
 @pytest.fixture
@@ -110,6 +117,56 @@ def test_clocks_stop_before_the_recorder_closes() -> None:
     recording.close()
     assert recorder.asked[-1] == "close"
     assert recorder.asked.count("close") == 1
+
+
+def test_writer_that_fails_ends_and_keeps_what_it_has(counters: Counters, tmp_path: Path) -> None:
+    """A real writer that stumbles writes what it had taken and ends, so that another one is started; it says the place
+    of the error and nothing of what it was about."""
+    settings = make_settings(1).model_copy(update={"store": StoreSettings(path=str(tmp_path / "store"), flush_s=60)})
+    sending, receiving = open_channel()
+    with sending, receiving:
+        assignment = Assignment(settings, os.getpid(), counters.fd, receiving.fileno())
+        with subprocess.Popen(
+            [sys.executable, "-m", "anonproxy.proxy.writer"],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=assignment.inherited_fds,
+        ) as process:  # fmt: skip
+            assert process.stdin
+            process.stdin.write(assignment.to_json())
+            process.stdin.close()
+            try:
+                wait_until(lambda: bool(counters.writer["ready"]))
+                request = RawRequest(now(), raw_client="203.0.113.7", raw_host=HOST, raw_method="GET", raw_target="/")
+                Sender(sending, 0, counters.workers[0], lambda: True)(request)
+                sending.send(b'[0,2,["hunter2')
+                assert process.wait(PATIENCE_S) == 1
+            finally:
+                process.kill()
+            assert process.stderr
+            said = process.stderr.read()
+    assert said.startswith(b"anonproxy suppressed main JSONDecodeError@")
+    assert b"hunter2" not in said
+    assert (counters.writer["ready"], counters.writer["written"], counters.pending()) == (0, 1, 0)
+
+
+def test_children_take_no_code_from_the_working_directory(
+    counters: Counters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that lies where anonproxy is started, and is called as a module, is not run; the child works and ends."""
+    (tmp_path / "json.py").write_text("open('taken', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    settings = make_settings(1).model_copy(update={"store": StoreSettings(path=str(tmp_path / "store"))})
+
+    async def run() -> int:
+        sending, receiving = open_channel()
+        with receiving:
+            child = await start_child(WRITER, Assignment(settings, os.getpid(), counters.fd, receiving.fileno()))
+            sending.close()
+            async with asyncio.timeout(PATIENCE_S):
+                return await child.wait()
+
+    assert asyncio.run(run()) == 0
+    assert not (tmp_path / "taken").exists()
+    assert (tmp_path / "store" / "ledger").exists()
 
 
 def test_stopping_writer_takes_what_is_still_there(counters: Counters) -> None:

@@ -55,6 +55,8 @@ class BlockSender:
                 self._channel.send(self._waiting[0], socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
+            except OSError:
+                pass  # longer than the kernel lets pass; by the number of the next one the writer sees what is missing
             self._waiting_bytes -= len(self._waiting.popleft()) - HEAD.size
 
 

@@ -17,7 +17,7 @@ from anonproxy.ingest.stream import LOST, MAX_LINE_BYTES, LineReader
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.settings import Settings
 from anonproxy.proxy import quiet
-from anonproxy.proxy.listeners import parse_listen
+from anonproxy.proxy.collect.places import locate
 
 READ_BYTES: Final = 64 * 1024
 # As much as the kernel allows everybody (fs.pipe-max-size).
@@ -33,20 +33,29 @@ def hand_on(settings: Settings) -> None:
 
     Raises: OperatorError when the collector listens for no datagrams
     """
-    places = [place for place in settings.collect.listen if not place.startswith("tcp:")]
-    if not places:
-        raise OperatorError(
-            'collect.listen: a pipe needs a place for datagrams. Add "unix:/run/anonproxy/collect.sock"'
-        )
+    place = choose_place(settings)
     quiet.silence()
     quiet.harden()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    sender = Sender(places[0])
+    sender = Sender(place)
     for message in read_messages(0):
         sender.send(message)
+
+
+def choose_place(settings: Settings) -> str:
+    """Return the first place that a pipe can hand lines on to.
+
+    Raises: OperatorError when there is none
+    """
+    place = next((place for place in settings.collect.listen if not place.startswith("tcp:")), None)
+    if place is None:
+        raise OperatorError(
+            'collect.listen: a pipe needs a place for datagrams. Add "unix:/run/anonproxy/collect.sock"'
+        )
+    return place
 
 
 def read_messages(source: int) -> Iterator[bytes]:
@@ -66,12 +75,6 @@ def split_lines(lines: bytes) -> Iterator[bytes]:
             end = lines.rfind(b"\n", start, start + MESSAGE_BYTES) + 1 or lines.index(b"\n", start) + 1
         yield lines[start:end]
         start = end
-
-
-def locate(place: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:
-    """Say of what family a place for datagrams is, and where."""
-    kind, _, address = place.partition(":")
-    return (socket.AF_UNIX, address) if kind == "unix" else parse_listen(address)
 
 
 class Sender:

@@ -134,7 +134,7 @@ class Intake:
         take_datagrams(listener, self._block)
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # nobody is there any more, or there is no room: it is tried again
             connection, _ = listener.accept()
             if self._connections >= MAX_CONNECTIONS:
                 connection.close()

@@ -4,14 +4,9 @@ It holds the sockets that lines come in by, so that lines wait in the kernel whi
 """
 
 import asyncio
-import contextlib
-import errno
 import os
 import socket
-import stat
 from collections.abc import Callable
-from pathlib import Path
-from struct import Struct
 from typing import ClassVar, Final
 
 from anonproxy.ingest.formats import find_format
@@ -19,82 +14,15 @@ from anonproxy.model.errors import OperatorError
 from anonproxy.model.settings import Settings
 from anonproxy.proxy import quiet
 from anonproxy.proxy.child import Assignment
-from anonproxy.proxy.collect.pipe import locate
+from anonproxy.proxy.collect.places import bind_place, count_drops
 from anonproxy.proxy.collect.status_page import Tally, ask_status
-from anonproxy.proxy.listeners import BIND_REMEDIES, bind_listener, render_address
+from anonproxy.proxy.listeners import bind_listener, render_address
 from anonproxy.proxy.say import Say, count_noun, say, speak
 from anonproxy.proxy.server import Plan, Role, Supervisor
 
 ADMIN: Final = "admin_listen"
-# What the kernel keeps of datagrams that nobody has taken yet: seconds of the busiest server.
-BUFFER_BYTES: Final = 32 * 1024 * 1024
-SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; beyond net.core.rmem_max, for who may administer the network
-SO_MEMINFO: Final = 55
-MEMINFO: Final = Struct("9I")  # linux/sock_diag.h
-DROPS: Final = 8
-# Whoever may enter the folder may send.
-SOCKET_MODE: Final = 0o666
 # How often the losses are looked at.
 LOOK_S: Final = 1.0
-
-REMEDIES: Final = {
-    **BIND_REMEDIES,
-    errno.ENOENT: "there is no such folder; make it, or let the service make it (RuntimeDirectory=anonproxy)",
-}
-
-
-def bind_place(place: str) -> socket.socket:
-    """Bind what a setting of `collect.listen` names.
-
-    Raises: OperatorError that says why it can't be had
-    """
-    kind, _, address = place.partition(":")
-    if kind == "tcp":
-        return bind_listener("listen", address, section="collect")
-    family, where = locate(place)
-    listener = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        if kind == "unix":
-            remove_stale(address)
-        listener.bind(where)
-        if kind == "unix":
-            Path(address).chmod(SOCKET_MODE)
-    except (OSError, UnicodeError) as error:
-        listener.close()
-        remedy = REMEDIES.get(getattr(error, "errno", None) or 0, type(error).__name__)
-        raise OperatorError(f"collect.listen: can't listen on {place}: {remedy}") from None
-    widen(listener)
-    return listener
-
-
-def remove_stale(path: str) -> None:
-    """Remove the socket that an earlier collector has left.
-
-    Raises: OSError when somebody listens there, or when it isn't a socket
-    """
-    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(errno.EADDRINUSE, "not a socket")
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            Path(path).unlink()
-        else:
-            raise OSError(errno.EADDRINUSE, "in use")
-
-
-def widen(listener: socket.socket) -> None:
-    """Give a socket as much room as we may."""
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-    except PermissionError:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-
-
-def count_drops(listener: socket.socket) -> int:
-    """Return how many datagrams came since it was bound while its buffer was full."""
-    drops: int = MEMINFO.unpack(listener.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size))[DROPS]
-    return drops
 
 
 def make_plan(settings: Settings, before: Plan | None = None) -> Plan:
@@ -141,6 +69,9 @@ class CollectSupervisor(Supervisor):
             listen_fds=tuple(plan.listeners[place].fileno() for place in plan.settings.collect.listen),
         )
         return [Role(self.worker_module, receiver)]
+
+    async def _look_at_top(self) -> str:
+        raise OperatorError("`anonproxy collect` remembers no addresses. Ask the server that serves the pages")
 
     def _say_serving(self, sentence: Say) -> None:
         plan = self._plan

@@ -76,7 +76,7 @@ def choose_host(settings: Settings) -> str:
 def record_all(receiver: Receiver, recorder: Recorder, settings: Settings) -> None:
     """Record what comes until nobody can send any more, or the supervisor wants another writer."""
     os.nice(NICE)
-    log_format, host = find_format(settings.collect.format), choose_host(settings)
+    log_format, host = find_format(settings.collect.format).behind(settings.proxy), choose_host(settings)
     for batch in gather(receiver):
         recorder.record_table(*read_batch(batch, log_format, host))
 

@@ -1,6 +1,7 @@
 """Blocks of lines reach the writer whole and in order; what there is no room for is counted."""
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -62,6 +63,22 @@ def test_slow_writer_costs_lines_and_no_time(
             sender.pump()
         assert taken == row["sent"]
         assert counters.writer["dropped_writer_down"] == 0, "the gap is nobody's loss but what was counted"
+
+
+def test_block_that_is_too_long_is_counted(counters: Counters) -> None:
+    """A block that the kernel doesn't let through is counted as lost, line by line, and holds up no other."""
+    sending, receiving = open_channel()
+    with sending, receiving:
+        sender = BlockSender(sending, 0, counters.workers[0], lambda: True)
+        receiver = Receiver(receiving, counters)
+        limit = sending.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        for block in (b"before\n", b"x" * limit + b"\nlost\n", b"after\n"):
+            sender.put(block)
+        sender.pump()
+        assert not sender.is_waiting
+        assert [take_block(receiver), take_block(receiver)] == [b"before\n", b"after\n"]
+        assert counters.writer["dropped_writer_down"] == 2
+        assert counters.queued() == 0
 
 
 def test_lines_of_a_killed_receiver_are_counted(counters: Counters) -> None:

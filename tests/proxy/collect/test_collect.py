@@ -18,8 +18,6 @@ import pytest
 
 from anonproxy.audit.marks import Mark
 from anonproxy.audit.search import search
-from anonproxy.model.errors import OperatorError
-from anonproxy.proxy.collect.server import bind_place, count_drops
 from tests.ingest.recorders import FIREFOX, values
 from tests.support.servers import CollectProcess, free_port, run_collect, wait_until
 
@@ -245,6 +243,15 @@ def test_reload_takes_another_place(shared: CollectProcess) -> None:
     wait_until(lambda: rows(shared) == before + 3, PATIENCE_S, "the third line written")
 
 
+@pytest.mark.slow
+def test_nobody_is_shown_by_top(shared: CollectProcess) -> None:
+    """Who asks most isn't remembered here, and whoever wants to know is told where to ask instead of "nobody"."""
+    command = [sys.executable, "-m", "anonproxy", "top", "--json", "--config", str(shared.config)]
+    ended = subprocess.run(command, check=False, capture_output=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert b"Ask the server that serves the pages" in ended.stderr
+
+
 def test_pipe_reads_on_without_a_collector(tmp_path: Path) -> None:
     """Where nobody collects, the pipe takes everything, says nothing, and ends well with its input."""
     config = tmp_path / "anonproxy.toml"
@@ -283,40 +290,3 @@ def unread_bytes(pipe: "subprocess.Popen[bytes]") -> int:
     assert pipe.stdin
     fcntl.ioctl(pipe.stdin.fileno(), termios.FIONREAD, answer)
     return answer[0]
-
-
-def test_kernel_counts_what_it_drops() -> None:
-    """Datagrams that come while the buffer is full are counted exactly."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as narrow:
-        narrow.bind(("127.0.0.1", 0))
-        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-            for _ in range(200):
-                out.sendto(b"x" * 500, narrow.getsockname())
-        narrow.setblocking(False)
-        taken = 0
-        with contextlib.suppress(BlockingIOError):
-            while narrow.recv(1000):
-                taken += 1
-        assert 0 < taken < 200
-        assert count_drops(narrow) == 200 - taken
-
-
-def test_places_that_cannot_be_had_are_named(tmp_path: Path) -> None:
-    """Each message names the setting, the place, and what to do; a socket that nobody uses any more is taken over."""
-    path = tmp_path / "s"
-    with bind_place(f"unix:{path}"):
-        assert path.stat().st_mode & 0o777 == 0o666
-        with pytest.raises(OperatorError, match=r"collect\.listen: can't listen on unix:.*stop it or choose"):
-            bind_place(f"unix:{path}")
-    bind_place(f"unix:{path}").close()
-    (tmp_path / "file").write_text("mine")
-    for place, remedy in (
-        (f"unix:{tmp_path}/file", "something else"),
-        (f"unix:{tmp_path}/no/s", "no such folder"),
-        ("udp:192.0.2.1:5514", "no such address"),
-        ("tcp:192.0.2.1:5514", "no such address"),
-    ):
-        with pytest.raises(OperatorError, match=rf"collect\.listen: .*{remedy}"):
-            bind_place(place)
-    assert (tmp_path / "file").read_text() == "mine"

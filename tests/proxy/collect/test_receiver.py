@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -35,6 +36,34 @@ def listeners(tmp_path: Path) -> Iterator[list[socket.socket]]:
         made[0].bind(("127.0.0.1", 0))
         made[1].bind(str(tmp_path / "s"))
         yield made
+
+
+def test_no_room_for_another_connection_ends_nothing(counters: Counters, listeners: list[socket.socket]) -> None:
+    """While no file can be opened a connection waits, and what comes by other ways is taken; afterwards it is read."""
+    before, limits = signal.getsignal(signal.SIGTERM), resource.getrlimit(resource.RLIMIT_NOFILE)
+    sending, receiving = open_channel()
+    try:
+        with sending, receiving, contextlib.ExitStack() as stack:
+            intake = Intake(listeners, BlockSender(sending, 0, counters.workers[0], lambda: True))
+            stream = stack.enter_context(socket.create_connection(listeners[2].getsockname()))
+            stream.sendall(b"two\n")
+            out = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            out.sendto(b"one", listeners[0].getsockname())
+            with open(os.devnull) as last:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno(), limits[1]))
+                intake.look(is_waiting=False)
+            intake.hand_over()
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for _ in range(2):  # to accept, and to read
+                intake.look()
+            intake.hand_over()
+            intake.look(is_waiting=False)
+            receiver = Receiver(receiving, counters)
+            assert [take_block(receiver), take_block(receiver)] == [b"one\n", b"two\n"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_every_way_leads_to_the_writer(counters: Counters, listeners: list[socket.socket]) -> None:

@@ -2,17 +2,18 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 
 from anonproxy.ingest.formats import LogFormat, Parsed, find_format
-from anonproxy.model.settings import Settings
+from anonproxy.model.settings import ProxySettings, Settings
 from anonproxy.model.vocabularies import DropReason
 from anonproxy.proxy.channel import Receiver, open_channel
 from anonproxy.proxy.collect import writer
 from anonproxy.proxy.collect.blocks import BlockSender
-from anonproxy.proxy.collect.writer import choose_host, gather, read_batch
+from anonproxy.proxy.collect.writer import choose_host, gather, read_batch, record_all
 from anonproxy.proxy.counters import Counters
 
 COMBINED = b'203.0.113.7 - - [02/Mar/2026:17:00:00 +0000] "GET /a HTTP/1.1" 200 5 "-" "Firefox"\n'
@@ -85,3 +86,20 @@ def test_batches_hold_everything_in_order(counters: Counters, monkeypatch: pytes
         batches = list(gather(Receiver(receiving, counters)))
     assert b"".join(batches) == b"".join(blocks)
     assert 1 < len(batches) < len(blocks)
+
+
+def test_whom_a_trusted_proxy_forwards_is_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server behind a load balancer sends both addresses, and the client is chosen as `run` chooses it."""
+    recorded: list[bytes] = []
+
+    class Recorder:
+        def record_table(self, requests: pa.Table, rejected: object) -> None:
+            recorded.extend(requests["raw_client"].to_pylist())
+
+    line = COMBINED.replace(b"203.0.113.7", b"10.0.0.1").replace(b"\n", b' "198.51.100.1, 203.0.113.7"\n')
+    proxy = ProxySettings.model_validate({"trusted_proxies": ["10.0.0.0/8"]})
+    settings = settings_with(format="nginx_main").model_copy(update={"proxy": proxy})
+    monkeypatch.setattr(writer, "gather", lambda _receiver: iter([line]))
+    monkeypatch.setattr(os, "nice", lambda _step: 0)
+    record_all(cast(Any, None), cast(Any, Recorder()), settings)
+    assert recorded == [b"203.0.113.7"]

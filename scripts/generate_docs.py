@@ -152,7 +152,7 @@ def render_reports() -> str:
         lines += [f"### {title.capitalize()}", "", "| report | answers | counted by |", "|---|---|---|"]
         lines += [
             f"| `{known.name}`: {known.title} | {known.description} "
-            f"| {f'`daily`, dimension `{known.dimension}`' if known.dimension else f'`hits`, {known.weight}'} |"
+            f"| {f'`daily`, dimension `{known.dimension}`' if known.dimension else '`hits`, requests'} |"
             for known in definitions()
             if known.group == title
         ]

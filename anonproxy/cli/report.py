@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from anonproxy.cli import options, tables
 from anonproxy.clock import now
@@ -176,7 +177,7 @@ def show(
 ) -> None:
     """Print reports with what they are about, and what is hidden and why."""
     heading = f"[bold]{query.site or 'All sites'}[/], {query.period}"
-    heading += "".join(f", {column} [bold]{value}[/]" for column, value in query.where)
+    heading += "".join(f", {column} [bold]{escape(value)}[/]" for column, value in query.where)
     console.print(f"{heading}{f' [dim]beside {before.period}[/]' if before else ''}")
     tables.print_reports(console, reports, limit)
     console.print()
@@ -204,6 +205,7 @@ def describe_zone(zone: str, time_s: float) -> str:
 def explain(reports: Sequence[Report], query: Query, k: int) -> list[str]:
     """Say what the placeholders in some reports mean, and what couldn't be counted."""
     shown = {value for report in reports for row in report.rows for value in row[:2]}
+    is_part = bool(query.where)
     by_pages = [r for r in reports if r.counted != "visits" and "visits" in r.columns and r.rows]
     notes = {
         f"{OTHER}: what fewer than {k} visits of a day had in common.": OTHER in shown,
@@ -211,6 +213,7 @@ def explain(reports: Sequence[Report], query: Query, k: int) -> list[str]:
         f"{REDACTED}: addresses of pages that could have named somebody.": REDACTED in shown,
         f"{UNMATCHED}: addresses that the site doesn't have.": UNMATCHED in shown,
         f"Where visits are not known, pages are counted, over as many days as make {k} visits.": bool(by_pages),
-        "With a filter, single requests are counted; which visit they belong to is forgotten.": bool(query.where),
+        "With a filter, single requests are counted; which visit they belong to is forgotten.": is_part,
+        f"Figures of single requests are rounded to the nearest {k}.": is_part or bool(by_pages),
     }
     return [note for note, applies in notes.items() if applies]

@@ -101,7 +101,10 @@ def print_reports(console: Console, reports: Sequence[Report], limit: int | None
             console.print(draw(report, console.width, limit))
     empty = [report.title for report in reports if not report.rows]
     if empty:
-        console.print(f"[dim]Nothing in this period for: {', '.join(empty)}.[/]")
+        why = (
+            "Not known of a part of the visits, or too few" if reports[0].query.where else "Nothing in this period for"
+        )
+        console.print(f"[dim]{why}: {', '.join(empty)}.[/]")
 
 
 def draw(report: Report, width: int, limit: int | None) -> RenderableType:

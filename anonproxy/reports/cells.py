@@ -9,12 +9,15 @@ answered from single rows, under a stricter rule:
 - Days on which that comes to less than k are gathered, in order, until it does; what is left at the end of a calendar
   month is not told. So a cell covers one day or several, and is told in periods that hold all of it. Whatever periods
   one compares, what differs is whole cells.
-- With filters, the rows that don't match must be enough as well, or none, for each way of not matching: otherwise the
-  answers with and without a filter would differ by a few. (`mask` has a bit for each filter that matches.)
+- Figures are rounded to multiples of k, each cell for itself. Whoever takes from the whole of a page one country after
+  the other, until what is left is what a single visit saw, is left with what was rounded.
+- With filters, the rows that don't match must be enough as well, for each way of not matching, or so few that rounding
+  hides them: otherwise the answers with and without a filter would differ by a few visits, and where nothing is told,
+  that would tell that somebody is there. (`mask` has a bit for each filter that matches.)
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby
@@ -26,6 +29,7 @@ import pyarrow as pa
 
 from anonproxy.model.vocabularies import OTHER
 from anonproxy.reports.period import Period
+from anonproxy.reports.run import round_to
 from anonproxy.store.tables import SCHEMAS
 
 # Pages that count as one visit where visits are not known: 99 of 100 visits look at fewer.
@@ -52,9 +56,14 @@ class Cell(NamedTuple):
     pageviews: int
 
     @property
+    def seen(self) -> int:
+        """Give the number of pages; where nobody sees a page, its requests count."""
+        return self.pageviews or self.hits
+
+    @property
     def visits(self) -> int:
-        """Give the number of visits that it counts as; where nobody sees a page, its requests count."""
-        return -(-(self.pageviews or self.hits) // PAGES_PER_VISIT)
+        """Give the number of visits that it counts as."""
+        return -(-self.seen // PAGES_PER_VISIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,13 @@ class Shared:
     period: Period
     hits: int
     pageviews: int
+    is_told: bool = False  # by `daily`, as it is
+
+    def rounded(self, k: int) -> "Shared":
+        """Give it with the figures that are told."""
+        return (
+            self if self.is_told else replace(self, hits=round_to(self.hits, k), pageviews=round_to(self.pageviews, k))
+        )
 
 
 class Month(NamedTuple):
@@ -83,7 +99,7 @@ class Month(NamedTuple):
 
 
 # How a row of `hits` counts in each dimension that can be told without knowing visits: as in the store's own
-# `marginals.sql`, but that a referrer or channel counts only the pages that were reached straight from there.
+# `count.py`, but that a referrer or channel counts only the pages that were reached straight from there.
 COUNTED: Final = {
     "total": "''",
     "page": "CASE WHEN is_pageview THEN route END",
@@ -179,7 +195,9 @@ def _share_month(cells: Iterable[Cell], wanted: int, k: int, is_told: Callable[[
     gathered: list[Cell] = []
     for _, group in groupby(cells, attrgetter("date")):
         day = list(group)
-        if any(map(is_told, day)) or _is_enough(day, wanted, k):
+        if any(map(is_told, day)):
+            yield from _join(day, wanted, is_told=True)
+        elif _is_enough(day, wanted, k):
             yield from _join(day, wanted)
         else:
             gathered += day
@@ -189,86 +207,88 @@ def _share_month(cells: Iterable[Cell], wanted: int, k: int, is_told: Callable[[
 
 
 def _is_enough(cells: list[Cell], wanted: int, k: int) -> bool:
-    visits: Counter[int] = Counter()
+    visits, seen = Counter[int](), Counter[int]()
     for cell in cells:
         visits[cell.mask] += cell.visits
-    return wanted in visits and min(visits.values()) >= k
+        seen[cell.mask] += cell.seen
+    return visits[wanted] >= k and all(visits[mask] >= k or 2 * seen[mask] < k for mask in visits)
 
 
-def _join(cells: list[Cell], wanted: int) -> Iterator[Shared]:
+def _join(cells: list[Cell], wanted: int, *, is_told: bool = False) -> Iterator[Shared]:
     matching = [cell for cell in cells if cell.mask == wanted]
     if matching:
         first = matching[0]
         period = Period(cells[0].date, cells[-1].date)
         hits, pageviews = sum(cell.hits for cell in matching), sum(cell.pageviews for cell in matching)
-        yield Shared(first.site, first.dimension, first.value, period, hits, pageviews)
+        yield Shared(first.site, first.dimension, first.value, period, hits, pageviews, is_told)
 
 
 def tell(
-    cells: Iterable[Cell], shared: Iterable[Shared], period: Period, where: Collection[tuple[str, str]] = ()
+    cells: Iterable[Cell], shared: Iterable[Shared], period: Period, k: int, where: Collection[tuple[str, str]] = ()
 ) -> pa.Table:
     """Make the table `daily` of a period: what is shared in it, and for each dimension what that leaves as `(other)`.
 
-    Without filters a dimension leaves what its cells have more; with filters what the total that is told has more, for
-    even that is told only where enough visits share it. `(other)` never stands for a single value that isn't told.
+    Without filters a dimension leaves what its cells have more, and `(other)` never stands for a single value that is
+    told nowhere. With filters it leaves what the total that is told has more, for even that is told only where enough
+    visits share it; and nothing is hidden for company, since the report that filters the other way round would tell it.
 
     Shape: the columns of `daily`; each row has the date of its last day, and visits are not known
     """
-    told: dict[tuple[str, str], Sums] = defaultdict(dict)
     asked = {_DIMENSIONS.get(column, column): value for column, value in where}
     rows = [row for row in shared if row.period.since in period and row.period.until in period]
     totals = [row for row in rows if row.dimension == "total"]
     rows = [row for row in rows if row.dimension not in asked]
     rows += [replace(row, dimension=name, value=value) for name, value in asked.items() for row in totals]
-    for row in rows:
-        _add(told[row.site, row.dimension], row)
-    there_are: dict[tuple[str, str], Sums] = defaultdict(dict)
-    for cell in cells:
-        if cell.date in period and cell.mask == (1 << len(where)) - 1:
-            _add(there_are[cell.site, cell.dimension], cell)
-    for (site, dimension), sums in there_are.items():
-        kept = _keep_company(told[site, dimension], sums)
-        if dimension in PARTS_OF_PAGE:
-            pages = _keep_company(told[site, "page"], there_are.get((site, "page"), {}))
-            kept = {value: figures for value, figures in told[site, dimension].items() if value in pages}
-        rows = [r for r in rows if (r.site, r.dimension) != (site, dimension) or r.value in kept]
-        if dimension in PARTS_OF_PAGE:
+    told = _sum_up_places(rows)
+    there_are = _sum_up_places(c for c in cells if c.date in period and c.mask == (1 << len(where)) - 1)
+    named = {place: _name(told, there_are, place, keeps_company=not where) for place in there_are}
+    rows = [row for row in rows if row.value in named.get((row.site, row.dimension), {row.value})]
+    figures = _sum_up_places(row.rounded(k) for row in rows)
+    for site, dimension in there_are:
+        if dimension in PARTS_OF_PAGE or (where and dimension not in PARTITIONS):
             continue
-        if not where:
-            whole = _total(sums)
-        elif dimension in PARTITIONS:
-            whole = _total(told[site, "total"])
-        else:
-            continue
-        rest = [max(0, a - b) for a, b in zip(whole, _total(kept), strict=True)]
-        if any(rest):
-            rows.append(Shared(site, dimension, OTHER, period, rest[0], rest[1]))
-    return pa.Table.from_pylist([_as_daily(row) for row in rows], schema=_SCHEMA)
+        whole = _total(figures[site, "total"]) if where else _total(there_are[site, dimension])
+        rest = [max(0, a - b) for a, b in zip(whole, _total(figures[site, dimension]), strict=True)]
+        if any(rest) and there_are[site, dimension] != told[site, dimension]:
+            rows.append(Shared(site, dimension, OTHER, period, rest[0], rest[1], is_told=True))
+    return pa.Table.from_pylist([_as_daily(row.rounded(k)) for row in rows], schema=_SCHEMA)
 
 
 type Sums = dict[str, tuple[int, int]]  # hits and pageviews by value
+type Place = tuple[str, str]  # site and dimension
 
 # Columns of `hits` whose dimension has another name.
 _DIMENSIONS: Final = {"route": "page"}
 _SCHEMA: Final = pa.schema([field.with_nullable(True) for field in SCHEMAS["daily"]])
 
 
-def _add(sums: Sums, row: Cell | Shared) -> None:
-    hits, pageviews = sums.get(row.value, (0, 0))
-    sums[row.value] = hits + row.hits, pageviews + row.pageviews
+def _sum_up_places(rows: Iterable[Cell | Shared]) -> defaultdict[Place, Sums]:
+    places: defaultdict[Place, Sums] = defaultdict(dict)
+    for row in rows:
+        sums = places[row.site, row.dimension]
+        hits, pageviews = sums.get(row.value, (0, 0))
+        sums[row.value] = hits + row.hits, pageviews + row.pageviews
+    return places
 
 
 def _total(sums: Sums) -> tuple[int, int]:
     return sum(hits for hits, _ in sums.values()), sum(pageviews for _, pageviews in sums.values())
 
 
-def _keep_company(told: Sums, there_are: Sums) -> Sums:
-    """Take back the smallest value if what isn't told is one other value alone: striking off a list would tell it."""
-    untold = [value for value in there_are if there_are[value] != told.get(value)]
-    if len(untold) != 1 or untold[0] in told or not told:
-        return told
-    smallest = min(told, key=lambda value: (told[value][::-1], value))
-    return {value: sums for value, sums in told.items() if value != smallest}
+def _name(
+    told: Mapping[Place, Sums], there_are: Mapping[Place, Sums], place: Place, *, keeps_company: bool
+) -> set[str]:
+    """Choose the values that are named. A part of the pages is named as they are.
+
+    If one value alone isn't told, so that it could be struck off a list, the smallest keeps it company.
+    """
+    site, dimension = place
+    like = (site, "page") if dimension in PARTS_OF_PAGE else place
+    named, all_of_them = told.get(like, {}), there_are.get(like, {})
+    untold = [value for value in all_of_them if all_of_them[value] != named.get(value)]
+    if not keeps_company or len(untold) != 1 or untold[0] in named or not named:
+        return set(named)
+    return set(named) - {min(named, key=lambda value: (named[value][::-1], value))}
 
 
 def _as_daily(row: Shared) -> dict[str, object]:

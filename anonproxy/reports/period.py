@@ -16,6 +16,10 @@ from anonproxy.model.errors import OperatorError
 # How far back a report looks when it isn't told.
 DEFAULT_DAYS: Final = 30
 
+# There was no web before and is no log from after. The calendar has room for as much on either side.
+EARLIEST: Final = 1900
+LATEST: Final = 2999
+
 ONE_DAY: Final = timedelta(days=1)
 MONTHS: Final = (
     "january", "february", "march", "april", "may", "june",
@@ -81,9 +85,11 @@ def parse_span(text: str, today: date) -> Period:
     for pattern, read in _FORMS:
         if found := re.fullmatch(pattern, words, re.ASCII):
             try:
-                return read(found, today)
+                span = read(found, today)
             except (ValueError, OverflowError):
                 break
+            if span.since.year >= EARLIEST and span.until.year <= LATEST:
+                return span
     close = get_close_matches(words, _KNOWN, n=1)
     meant = f'Did you mean "{close[0]}"? ' if close else ""
     raise OperatorError(f'can\'t read "{text[:40]}" as a day. {meant}Write {EXAMPLES}')

@@ -1,8 +1,10 @@
 -- What is hidden
 -- How many requests of people stand in the store without what could single somebody out.
--- weight: requests
+-- order: requests
 WITH days AS (
     SELECT
+        date,
+        site,
         count(*) AS requests,
         count(visit) AS linked,
         count(*) FILTER (WHERE route = '(unlisted)') AS unlisted,
@@ -17,29 +19,19 @@ WITH days AS (
 ),
 
 -- Visits are known for two days; whoever has none there has opted out, or was on a page that nobody should be tied to.
-sums AS (
-    SELECT
-        sum(unlisted) AS unlisted,
-        sum(redacted) AS redacted,
-        sum(unmatched) AS unmatched,
-        sum(networks) AS networks,
-        sum(referrers) AS referrers,
-        sum(campaigns) AS campaigns,
-        sum(CASE WHEN linked > 0 THEN requests - linked ELSE 0 END) AS unlinked,
-        sum(CASE WHEN linked = 0 THEN requests ELSE 0 END) AS forgotten
-    FROM days
+reasons AS (
+    SELECT date, site, 'page: too few had opened it' AS hidden, unlisted AS requests FROM days
+    UNION ALL SELECT date, site, 'page: could have named somebody', redacted FROM days
+    UNION ALL SELECT date, site, 'page: the site has no such page', unmatched FROM days
+    UNION ALL SELECT date, site, 'network: too few shared it, or none is kept', networks FROM days
+    UNION ALL SELECT date, site, 'referrer: too few came from there', referrers FROM days
+    UNION ALL SELECT date, site, 'campaign: too few had it', campaigns FROM days
+    UNION ALL
+    SELECT date, site, 'visit: opted out, or a page for children or of a sensitive kind', requests - linked FROM days
+    WHERE linked > 0
+    UNION ALL SELECT date, site, 'visit: forgotten, its two days are over', requests FROM days WHERE linked = 0
 )
 
-SELECT hidden, requests
-FROM (
-    SELECT 'page: too few had opened it' AS hidden, unlisted AS requests FROM sums
-    UNION ALL SELECT 'page: could have named somebody', redacted FROM sums
-    UNION ALL SELECT 'page: the site has no such page', unmatched FROM sums
-    UNION ALL SELECT 'network: too few shared it, or none is kept', networks FROM sums
-    UNION ALL SELECT 'referrer: too few came from there', referrers FROM sums
-    UNION ALL SELECT 'campaign: too few had it', campaigns FROM sums
-    UNION ALL SELECT 'visit: opted out, or a page for children or of a sensitive kind', unlinked FROM sums
-    UNION ALL SELECT 'visit: forgotten, its two days are over', forgotten FROM sums
-) AS reasons
+SELECT date, site, hidden, requests
+FROM reasons
 WHERE requests > 0
-ORDER BY requests DESC, hidden

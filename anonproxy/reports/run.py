@@ -1,19 +1,20 @@
 """Run a report: a name and a query in; columns and rows out. Rendering is elsewhere."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from itertools import takewhile
-from typing import Any, Final, Literal, Protocol
+from itertools import groupby, takewhile
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.vocabularies import OTHER
 from anonproxy.reports.period import Period as Period
+from anonproxy.reports.period import end_of_month
 from anonproxy.reports.period import parse_period as parse_period
 
 Value = str | int | float | date | None
@@ -54,7 +55,7 @@ class Definition:
     group: str
     sql: str
     dimension: str = ""  # of `daily`; "" for a report over `hits`
-    weight: str = ""  # column that must reach k for a row of `hits` to be told
+    order: str = ""  # of a report over `hits`: the column by which its rows are sorted
 
     @property
     def is_series(self) -> bool:
@@ -126,7 +127,7 @@ def _read_definition(name: str, group: str) -> Definition:
     comment = takewhile(lambda line: line.startswith("-- "), sql.splitlines())
     lines = [line.removeprefix("-- ") for line in comment]
     pairs = (line.partition(": ") for line in lines[1:])
-    keys = {key: value for key, _, value in pairs if key in {"dimension", "weight"}}
+    keys = {key: value for key, _, value in pairs if key in {"dimension", "order"}}
     text = [line for line in lines[1:] if line.partition(": ")[0] not in keys]
     return Definition(name, lines[0], " ".join(text), group, sql, **keys)
 
@@ -138,16 +139,21 @@ def run_report(connection: Connection, name: str, query: Query, k: int) -> Repor
     Raises:  OperatorError when there is no such report
     """
     definition = find_definition(name)
-    period = query.period
-    result = connection.execute(definition.sql, {"since": period.since, "until": period.until, "site": query.site})
-    columns = tuple(column[0] for column in result.description)
-    rows = [tuple(row) for row in result.fetchall()]
-    if definition.weight:
-        rows = fold_small_rows(rows, columns.index(definition.weight), k)
+    if definition.order:
+        months = Period(query.period.since.replace(day=1), end_of_month(query.period.until))
+        return add_up(definition, count_requests(connection, definition, months), query, k)
+    columns, rows = _execute(connection, definition, query.period, query.site)
     told = [row for row in rows if OTHER not in row[:2]]
     rest = [row for row in rows if OTHER in row[:2]]
     counted = _measure(columns, rows)
     return Report(name, definition.title, definition.description, columns, (*told, *rest), query, counted)
+
+
+def _execute(
+    connection: Connection, definition: Definition, period: Period, site: str | None
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    result = connection.execute(definition.sql, {"since": period.since, "until": period.until, "site": site})
+    return tuple(column[0] for column in result.description), [tuple(row) for row in result.fetchall()]
 
 
 def _measure(columns: Sequence[str], rows: Iterable[Row]) -> Measure:
@@ -156,24 +162,77 @@ def _measure(columns: Sequence[str], rows: Iterable[Row]) -> Measure:
     return next((measure for measure in measures if measure in (known or columns)), "requests")
 
 
-def fold_small_rows(rows: list[Row], weight: int, k: int) -> list[Row]:
-    """Fold rows of fewer than k into `(other)`. What it would stand for alone takes the smallest other row along.
+class Requests(NamedTuple):
+    """Requests of one day and site that have one thing in common, and what they sum up to otherwise."""
 
-    Cells of `daily` are folded already, day by day; this is for what a report makes of single rows.
+    day: date
+    site: str
+    label: str
+    figures: tuple[int, ...]  # their number first
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a report over `hits` counts, by day."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Requests, ...]
+
+
+def count_requests(connection: Connection, definition: Definition, period: Period) -> Counted:
+    """Count the single rows of a period on all sites."""
+    columns, rows = _execute(connection, definition, period, None)
+    return Counted(
+        columns[2:], tuple(Requests(day, site, label, tuple(figures)) for day, site, label, *figures in rows)
+    )
+
+
+def add_up(definition: Definition, counted: Counted, query: Query, k: int) -> Report:
+    """Add up the single rows of a period. What isn't told is `(other)`, of which only the requests are known.
+
+    Shape: counted covers whole calendar months
     """
-    small = [row for row in rows if _number(row[weight]) < k]
-    kept = [row for row in rows if _number(row[weight]) >= k]
-    if kept and small and (len(small) == 1 or sum(_number(row[weight]) for row in small) < k):
-        smallest = min(kept, key=lambda row: _number(row[weight]))
-        kept.remove(smallest)
-        small.append(smallest)
-    if not small:
-        return kept
-    return [*kept, (OTHER, *(sum(map(_number, column)) for column in list(zip(*small, strict=True))[1:]))]
+    rows = [row for row in counted.rows if query.site in {None, row.site}]
+    asked = [row for row in rows if row.day in query.period]
+    told = [days for days in gather_days(rows, k) if days[0].day in query.period and days[-1].day in query.period]
+    sums: dict[str, tuple[int, ...]] = {}
+    for days in told:
+        requests, *others = map(sum, zip(*(row.figures for row in days), strict=True))
+        label, figures = days[0].label, (round_to(requests, k), *others)
+        sums[label] = tuple(map(sum, zip(sums.get(label, (0,) * len(figures)), figures, strict=True)))
+    at = counted.columns.index(definition.order)
+    lines: list[Row] = sorted(((label, *figures) for label, figures in sums.items()), key=lambda row: _place(row, at))
+    rest = sum(row.figures[0] for row in asked) - sum(figures[0] for figures in sums.values())
+    if rest > 0 and len(asked) > sum(map(len, told)):
+        lines.append((OTHER, rest, *(None for _ in counted.columns[2:])))
+    return Report(
+        definition.name, definition.title, definition.description, counted.columns, tuple(lines), query, "requests"
+    )
 
 
-def _number(value: Value) -> float | int:
-    return value if isinstance(value, int | float) else 0
+def _place(row: tuple[Any, ...], at: int) -> tuple[float, str]:
+    """Give a row its place: labels that are numbers rise, figures fall."""
+    return (float(row[0]), "") if at == 0 else (-float(row[at]), row[0])
+
+
+def gather_days(rows: Iterable[Requests], k: int) -> Iterator[list[Requests]]:
+    """Gather the days of each calendar month until they make k requests of one thing; what is left is left out.
+
+    So two periods differ by k requests or by none.
+    """
+    ordered = sorted(rows, key=lambda row: (row.site, row.label, row.day))
+    for _, month in groupby(ordered, lambda row: (row.site, row.label, row.day.year, row.day.month)):
+        gathered: list[Requests] = []
+        for row in month:
+            gathered.append(row)
+            if sum(each.figures[0] for each in gathered) >= k:
+                yield gathered
+                gathered = []
+
+
+def round_to(figure: int, k: int) -> int:
+    """Round to a multiple of k, and only nothing to nothing."""
+    return max(1, (2 * figure + k) // (2 * k)) * k if figure else 0
 
 
 def compare_reports(report: Report, before: Report) -> Report:

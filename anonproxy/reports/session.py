@@ -23,7 +23,19 @@ from anonproxy.model.errors import OperatorError
 from anonproxy.model.vocabularies import OTHER
 from anonproxy.reports.cells import COUNTED, PARTS_OF_PAGE, Cell, Month, gather_month, read_cells, tell
 from anonproxy.reports.period import Period, end_of_month, move_months, parse_period
-from anonproxy.reports.run import FILTERS, Query, Report, compare_reports, find_definition, run_report
+from anonproxy.reports.run import (
+    FILTERS,
+    Counted,
+    Definition,
+    Query,
+    Report,
+    add_up,
+    compare_reports,
+    count_requests,
+    find_definition,
+    run_report,
+)
+from anonproxy.reports.steps import step_counts, step_daily
 from anonproxy.store.read import DEFAULT_K, Version, View, open_store
 
 # How old an answer may be: a store that is written to changes every few seconds.
@@ -38,19 +50,11 @@ BY_DAY: Final = frozenset({"days", "weekdays"})
 
 TOLD: Final = "SELECT site, dimension, value, date FROM main.daily WHERE date BETWEEN ? AND ? AND value <> '(other)'"
 
+ALWAYS: Final = Period(date.min, date.max)
+
 SETTLED: Final = """
     CREATE VIEW settled AS SELECT *, is_pageview(method, status, kind) AS is_pageview FROM settled_hits
 """
-
-# What the reports over single rows make of a row. Settled rows are counted by it once, and stand in `hits` as often as
-# they were counted: so the same SQL answers from a few thousand rows in memory.
-ROWS: Final = {
-    "response_times": "date, site, bot, is_pageview, duration_ms",
-    "transfer": "date, site, kind, size_bytes",
-    "privacy": "date, site, bot, visit, CASE WHEN route[1] = '(' THEN route END AS route, left(network, 0) AS network, "
-    "CASE WHEN referrer = '(other)' THEN referrer END AS referrer, "
-    "CASE WHEN campaign = '(other)' THEN campaign END AS campaign",
-}
 
 
 class Memory[Key: Hashable, Value]:
@@ -80,7 +84,8 @@ class Kept:
     answers: Memory[tuple[str, Query], Report] = field(default_factory=lambda: Memory(MAX_ANSWERS))
     months: Memory[tuple[Where, Period], dict[str, Month]] = field(default_factory=lambda: Memory(MAX_MONTHS))
     cells: Memory[tuple[Where, Period], dict[str, list[Cell]]] = field(default_factory=lambda: Memory(MAX_CELLS))
-    tables: dict[str, pa.Table] = field(default_factory=dict)
+    counts: dict[str, Counted] = field(default_factory=dict)
+    first_day: date | None = None
 
 
 class Session:
@@ -96,6 +101,9 @@ class Session:
         self._looked_at_s = float("-inf")
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._lasting, self._passing = Kept(), Kept()
+        # What was told last of hot days; it outlives what is read of them anew.
+        self._recent: pa.Table | None = None
+        self._told: dict[str, Counted] = {}
 
     @property
     def k(self) -> int:
@@ -165,7 +173,9 @@ class Session:
         version = self._store.version()
         if version != self._version:
             connection = self._renew(version) or self._reopen()
-            connection.execute("CREATE OR REPLACE TABLE main.recent AS FROM main.hot_daily")
+            self._recent = step_daily(self._recent, connection.table("main.hot_daily").to_arrow_table(), self._store.k)
+            connection.register("stepped", self._recent)
+            connection.execute("CREATE OR REPLACE TABLE main.recent AS FROM stepped")
             self._passing = Kept()
             self._connection, self._version = connection, version
             sites = connection.execute("SELECT DISTINCT site FROM main.daily ORDER BY site").fetchall()
@@ -190,7 +200,8 @@ class Session:
         connection.execute(SETTLED)
         # Where filters ask, single rows are not shown at all: they would tell that part by subtraction.
         connection.execute("CREATE SCHEMA asked; CREATE VIEW asked.hits AS FROM main.hits WHERE false")
-        connection.execute("CREATE SCHEMA counted")
+        connection.execute("CREATE SCHEMA lasting; CREATE VIEW lasting.hits AS FROM main.settled")
+        connection.execute("CREATE SCHEMA passing; CREATE VIEW passing.hits AS FROM main.hot")
         self._lasting = Kept()
         return connection
 
@@ -210,8 +221,8 @@ class Session:
         definition = find_definition(name)
         if query.where:
             return self._answer_from_rows(name, query)
-        if name in ROWS:
-            return self._answer_from_counts(name, query)
+        if definition.order:
+            return self._answer_from_counts(definition, query)
         report = self._run("main", name, query)
         # Parts of the pages have no rest of their own: they are hidden as the pages are.
         rest = self._run("main", "pages", query) if definition.dimension in PARTS_OF_PAGE else report
@@ -229,35 +240,35 @@ class Session:
         connection.execute("USE asked; CREATE OR REPLACE TABLE daily AS FROM told")
         return self._run("asked", name, query)
 
-    def _answer_from_counts(self, name: str, query: Query) -> Report:
-        """Answer what is asked of single rows, from settled ones that were counted once."""
-        connection = self._open()
-        count = f"SELECT {ROWS[name]}, count(*) AS rows FROM settled GROUP BY ALL"  # noqa: S608 - of the table above
-        connection.register("settled_counts", self._make_of_settled(name, count))
-        connection.execute(
-            f"CREATE OR REPLACE VIEW counted.hits AS SELECT {ROWS[name]} FROM main.hot "  # noqa: S608 - as above
-            "UNION ALL BY NAME SELECT * EXCLUDE (rows, range) FROM settled_counts, range(rows)"
-        )
-        return self._run("counted", name, query)
+    def _answer_from_counts(self, definition: Definition, query: Query) -> Report:
+        """Answer what is asked of single rows: settled ones are counted once, hot ones in steps."""
+        lasting, passing = self._lasting.counts, self._passing.counts
+        name = definition.name
+        if name not in lasting:
+            lasting[name] = self._count("lasting", definition)
+        if name not in passing:
+            now = self._count("passing", definition)
+            passing[name] = self._told[name] = step_counts(self._told.get(name), now, self._store.k)
+        first = self._first_whole_day()
+        rows = [row for row in (*lasting[name].rows, *passing[name].rows) if row.day >= first]
+        return add_up(definition, Counted(lasting[name].columns, tuple(rows)), query, self._store.k)
 
-    def _make_of_settled(self, name: str, query: str) -> pa.Table:
-        """Give the result of a query over settled rows, which is asked once."""
-        tables = self._lasting.tables
-        if name not in tables:
-            self._open().execute("USE main")
-            tables[name] = self._open().sql(query).to_arrow_table()
-        return tables[name]
+    def _count(self, schema: str, definition: Definition) -> Counted:
+        self._open().execute(f"USE {schema}")
+        return count_requests(self._open(), definition, ALWAYS)
 
     def _tell(self, query: Query, dimension: str, by_day: bool) -> pa.Table:
         """Gather the cells of single rows."""
-        wanted = [name for name in COUNTED if name == dimension or (query.where and name == "total")]
+        beside = {"total"} if query.where else set()
+        beside |= {"page"} if dimension in PARTS_OF_PAGE else set()
+        wanted = [name for name in COUNTED if name in {dimension, *beside}]
         read = [self._read_month(query.where, month) for month in self._months(query.period)]
         months = [month[name] for month in read for name in wanted if name in month]
         cells = [c for month in months for c in month.within(query.period) if query.site in {None, c.site}]
         shared = [row for month in months for row in month.shared if query.site in {None, row.site}]
         if by_day:
             shared = [row for row in shared if row.period.days == 1]
-        return tell(cells, shared, query.period, query.where)
+        return tell(cells, shared, query.period, self._store.k, query.where)
 
     def _months(self, period: Period) -> Iterator[Period]:
         """List the calendar months of a period that have figures."""
@@ -296,11 +307,12 @@ class Session:
     def _first_whole_day(self) -> date:
         """Return the day from which no row has been deleted yet, moved to the first of a month: a month that loses its
         first days would be gathered otherwise each day."""
-        self._open().register("first_day", self._make_of_settled("first_day", "SELECT min(date) AS date FROM settled"))
-        both = "SELECT min(date) FROM (SELECT date FROM first_day UNION ALL SELECT date FROM main.hot)"
-        (first,) = self._open().execute(both).fetchall()[0]
-        if first is None or self._span is None or first <= self._span.since or first.day == 1:
-            return first or date.min
+        connection, kept = self._open(), self._lasting
+        kept.first_day = kept.first_day or connection.execute("SELECT min(date) FROM main.settled").fetchall()[0][0]
+        first_hot = connection.execute("SELECT min(date) FROM main.hot").fetchall()[0][0]
+        first = min((day for day in (kept.first_day, first_hot) if day), default=date.min)
+        if self._span is None or first <= self._span.since or first.day == 1:
+            return first
         return move_months(first.replace(day=1), 1)
 
     def _run(self, schema: str, name: str, query: Query) -> Report:

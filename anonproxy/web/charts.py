@@ -23,11 +23,14 @@ LABELS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One point of a series: how it is called in a table and on the axis, and its figures now and a period before."""
+    """One point of a series: how it is called in a table and on the axis, and its figures now and a period before.
+
+    A figure that isn't told is None: it is no zero, and the line has a gap there.
+    """
 
     name: str
     label: str
-    value: float
+    value: float | None
     before: float | None = None
     before_name: str = ""
     link: str = ""
@@ -67,35 +70,30 @@ class LineChart:
     y_ticks: tuple[Tick, ...]
 
     @property
-    def most(self) -> Spot:
-        """Return the highest figure."""
-        return max(self.spots, key=lambda spot: spot.figure.value)
-
-    @property
-    def least(self) -> Spot:
-        """Return the lowest figure."""
-        return min(self.spots, key=lambda spot: spot.figure.value)
+    def known(self) -> tuple[Figure, ...]:
+        """Return the figures that are told, the lowest first."""
+        return tuple(sorted((s.figure for s in self.spots if s.figure.value is not None), key=lambda it: it.value or 0))
 
 
 def lay_out_line(figures: Sequence[Figure]) -> LineChart:
     """Lay out a series."""
-    ticks = choose_ticks(max((max(it.value, it.before or 0) for it in figures), default=0))
+    ticks = choose_ticks(max((max(it.value or 0, it.before or 0) for it in figures), default=0))
     top = ticks[-1]
     width = 100 / max(1, len(figures))
     spots = tuple(
-        Spot(it, x := (index + 0.5) * width, index * width, _height(it.value, top), _anchor(x))
+        Spot(it, x := (index + 0.5) * width, index * width, _height(it.value or 0, top), _anchor(x))
         for index, it in enumerate(figures)
     )
-    before = [(spot.x, _height(spot.figure.before, top)) for spot in spots if spot.figure.before is not None]
-    line = _path([(spot.x, spot.y) for spot in spots])
-    area = f"{line}V{BOX_HEIGHT}H{_box_x(spots[0].x)}Z" if spots else ""
+    line = _split([(spot.x, it.value) for spot, it in zip(spots, figures, strict=True)], top)
+    before = _split([(spot.x, it.before) for spot, it in zip(spots, figures, strict=True)], top)
+    area = "".join(f"{_path([run])}V{BOX_HEIGHT}H{_box_x(run[0][0])}Z" for run in line if len(run) > 1)
     every = max(1, math.ceil(len(spots) / LABELS))
     x_ticks = tuple(
         Tick(spot.x, spot.figure.label, is_minor=bool(number % 2))
         for number, spot in enumerate(spots[every // 2 :: every])
     )
     y_ticks = tuple(Tick(_height(tick, top), value=tick) for tick in ticks)
-    return LineChart(line, area, _path(before), spots, width, x_ticks, y_ticks)
+    return LineChart(_path(line), area, _path(before), spots, width, x_ticks, y_ticks)
 
 
 def choose_ticks(largest: float) -> list[int]:
@@ -116,8 +114,23 @@ def _box_x(percent: float) -> float:
     return round(percent * BOX_WIDTH / 100, 1)
 
 
-def _path(places: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{_box_x(x)} {y}" for x, y in places) if places else ""
+type Run = list[tuple[float, float]]
+
+
+def _split(figures: Sequence[tuple[float, float | None]], top: float) -> list[Run]:
+    """Split a line where figures are missing."""
+    runs: list[Run] = [[]]
+    for x, value in figures:
+        if value is None:
+            runs.append([])
+        else:
+            runs[-1].append((x, _height(value, top)))
+    return [run for run in runs if run]
+
+
+def _path(runs: Sequence[Run]) -> str:
+    """Draw runs of places as lines; one place alone as a dot."""
+    return "".join("M" + "L".join(f"{_box_x(x)} {y}" for x, y in run) + ("h0" if len(run) == 1 else "") for run in runs)
 
 
 def _anchor(x: float) -> str:

@@ -159,12 +159,17 @@ def _hours(query: Query, now: Series, before: Series, words: Words, zone: tzinfo
         charts.Figure(
             label := words.hour(moment.astimezone(zone)),
             label,
-            now.get(f"{moment:%H}", 0),
-            before.get(f"{moment:%H}", 0) if before else None,
+            now.get(f"{moment:%H}"),
+            before.get(f"{moment:%H}"),
             f"{day}, {label}",
         )
         for moment in moments
     ]
+
+
+def _get(series: Series, day: date, query: Query) -> float | None:
+    """Return the figure of a day. One that has none had no visits, or with filters too few."""
+    return series.get(day, None if query.where else 0)
 
 
 def _days(question: Question, now: Series, before: Series, known: Sequence[date], words: Words) -> list[charts.Figure]:
@@ -173,8 +178,8 @@ def _days(question: Question, now: Series, before: Series, known: Sequence[date]
         charts.Figure(
             words.day(day),
             words.short_day(day),
-            now.get(day, 0),
-            before.get(past, 0) if past in known else None,
+            _get(now, day, question.query),
+            _get(before, past, question.query) if past in known else None,
             words.day(past) if past else "",
             question.within(day, day).link(),
         )
@@ -188,14 +193,19 @@ def _weeks(question: Question, now: Series, before: Series, known: Sequence[date
         charts.Figure(
             words.span(week[0], week[-1]),
             words.short_day(week[0]),
-            sum(now.get(day, 0) for day in week),
-            sum(before.get(day, 0) for day in past) if past and past[0] in known else None,
+            _sum_week(now, week, question.query),
+            _sum_week(before, past, question.query) if past and past[0] in known else None,
             words.span(past[0], past[-1]) if past else "",
             question.within(week[0], week[-1]).link(),
         )
         for start in range(0, len(days), 7)
         for week, past in [(days[start : start + 7], earlier[start : start + 7])]
     ]
+
+
+def _sum_week(series: Series, week: Sequence[date], query: Query) -> float | None:
+    figures = [figure for day in week if (figure := _get(series, day, query)) is not None]
+    return sum(figures) if figures else None
 
 
 def _list_days(period: Period) -> list[date]:

@@ -1,5 +1,6 @@
 """The page that an auditor signs holds all that they must have seen, and nothing that it would load or run."""
 
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -65,6 +66,7 @@ def test_page_tells_a_clean_store(pages: dict[str, tuple[int, Page]]) -> None:
     assert "The policy of Greenwich Library" in page.words
     assert "GR-1" in page.words
     assert "verified with the public key that lies in the store" in page.words
+    assert "`" not in page.words
     assert page.words.count("✗") == 0
     assert "Name and function" in page.words
 
@@ -92,6 +94,15 @@ def test_page_stands_by_itself(pages: dict[str, tuple[int, Page]], store: str) -
     assert all(attributes.get("scope") in {"row", "col"} for attributes in page.find("th"))
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes} <= ids
+
+
+def test_page_fits_any_paper(pages: dict[str, tuple[int, Page]]) -> None:
+    """Paper is Letter in one country and A4 in another; each sheet says of which audit it is, and which of how many."""
+    _, page = pages["clean"]
+    (rule,) = re.findall(r"@page {.*?} }", page.words)
+    assert "size" not in rule
+    assert "Audit of a visitor log, 21 November 2026, 15:20 UTC" in rule
+    assert "counter(pages)" in rule
 
 
 def test_page_that_can_not_be_written_is_the_operators_error(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from anonproxy.audit.canary import Sent, parse_target
+from anonproxy.audit.canary import Sent, parse_target, run_canary
 from anonproxy.audit.ledger import read_ledger
 from anonproxy.audit.probes import PROBES
+from anonproxy.audit.processes import Machine, look_around
 from anonproxy.config import read_settings
+from anonproxy.ingest.control import ask
 from tests.support.servers import ProxyProcess, free_port, run_nginx, run_proxy
 
 CONFIG = """\
@@ -100,6 +105,20 @@ def test_clean(proxy: ProxyProcess) -> None:
     assert marks["marks"] == control["marks"] > 100
     assert marks["files"] > 3
     assert marks["pages"] > 20
+
+
+@pytest.mark.slow
+def test_who_may_not_look_gets_no_pass(proxy: ProxyProcess) -> None:
+    """Where the processes don't show what they print to, the marks may stand there, and nobody can tell."""
+    settings, url = read_settings(proxy.config), f"http://127.0.0.1:{proxy.port}"
+    seen = look_around(proxy.store)
+    hidden = Machine(tuple(replace(process, files=None) for process in seen.processes))
+    done = run_canary(
+        parse_target(url, settings), proxy.store, time.time(), partial(ask, proxy.store), settings, machine=hidden
+    )
+    assert [answer.verdict for answer in done.answers] == ["pass", "pass", "can't tell", "pass"]
+    (what,) = done.answers[2].outcome.unknown
+    assert "are not shown; run as root" in what
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ name = "www"
 hosts = ["library.example.org"]
 upstream = "http://127.0.0.1:9"
 presets = ["koha"]
+routes = [{path = "/a[/b]/plan"}]
 """
 SECRETS = ("203.0.113.77", "divorce", "s3cr3t", "Firefox/145", "/private/page")
 
@@ -56,6 +57,13 @@ def test_says_why_a_request_is_dropped(tmp_path: Path) -> None:
     """A request for a host that nobody configured is explained as a drop."""
     result = explain(tmp_path, "https://other.example.org/")
     assert "no configured site has this host" in result.output
+
+
+def test_brackets_are_text(tmp_path: Path) -> None:
+    """What a terminal library would take for a style is shown as it is stored, and not told in a traceback."""
+    result = explain(tmp_path, "https://library.example.org/a[/b]/plan", "-H", "Referer: https://a[/b].example/")
+    assert result.exit_code == 0, result.output
+    assert "/a[/b]/plan" in result.output
 
 
 def test_refuses_a_header_without_a_colon(tmp_path: Path) -> None:

@@ -200,6 +200,17 @@ def test_filters_narrow_down(config: Path) -> None:
     assert json.loads(output)["where"] == {"device": "phone"}
     assert "a filter is a column and a value" in str(report(config, "--where", "device").exception)
     assert "did you mean" in str(report(config, "--where", "devise=phone").exception)
+    assert (
+        "Not known of a part of the visits, or too few: Transfer."
+        in report(config, "transfer", "-w", "device=phone").output
+    )
+
+
+def test_brackets_are_text(config: Path) -> None:
+    """A filter that a terminal library would take for a style is shown as it was written."""
+    result = report(config, "pages", "--where", "route=/a[/b]")
+    assert result.exit_code == 0, result.exception
+    assert "route /a[/b]" in result.output
 
 
 def test_lists_all_reports(config: Path) -> None:

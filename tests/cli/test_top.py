@@ -153,3 +153,14 @@ def test_switched_off_nothing_is_remembered(tmp_path: Path, origin: int, setting
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "proxy.top is false" in refused.stderr
         assert HOST not in refused.stderr
+
+
+def test_process_that_shows_addresses_cannot_be_looked_into() -> None:
+    """From its first moment on it dumps no core, and nobody else of its user can read its memory."""
+    code = (
+        "import ctypes, resource\nfrom click.testing import CliRunner\nfrom anonproxy.cli import group\n"
+        "CliRunner().invoke(group, ['top', '--config', 'nowhere.toml'])\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+    assert done.stdout == b"(0, 0) 0\n"

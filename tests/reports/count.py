@@ -67,8 +67,9 @@ class Count:
     """Our record, counted for a period and perhaps a site."""
 
     def __init__(self, record: Iterable[Seen], since: date, until: date, site: str | None, k: int) -> None:
-        self.k = k
-        self.seen = [s for s in record if since <= s.day <= until and site in {None, s.site}]
+        self.k, self.since, self.until = k, since, until
+        self.all_days = [s for s in record if site in {None, s.site}]
+        self.seen = [s for s in self.all_days if since <= s.day <= until]
         self.people = [s for s in self.seen if not s.bot]
         by_visit = defaultdict(list)
         for s in self.people:
@@ -273,27 +274,34 @@ def _bots(count: Count) -> Rows:
     return list(sums.items())
 
 
-def _fold_rows(rows: Rows, weight: int, k: int) -> Rows:
-    """Fold rows that single requests make: too small ones together, at least two, and at least k in all."""
-    small = [row for row in rows if row[weight] < k]
-    kept = sorted((row for row in rows if row[weight] >= k), key=lambda row: row[weight])
-    if small and kept and (len(small) == 1 or sum(row[weight] for row in small) < k):
-        small.append(kept.pop(0))
-    return kept + ([(OTHER, *(sum(column) for column in list(zip(*small, strict=True))[1:]))] if small else [])
+def add_up(count: Count, named: Iterable[tuple[str, Seen]]) -> tuple[Rows, dict[str, int]]:
+    """Add up requests, to the nearest k, and their bytes: of each month's days in stretches of k requests or more."""
+    days: dict[tuple[str, str], dict[date, list[Seen]]] = defaultdict(lambda: defaultdict(list))
+    for value, seen in named:
+        days[seen.site, value][seen.day].append(seen)
+    told: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for (_, value), by_day in days.items():
+        stretch: list[Seen] = []
+        for day in sorted(by_day):
+            stretch = [seen for seen in stretch if seen.day.month == day.month] + by_day[day]
+            if len(stretch) >= count.k:
+                if all(count.since <= seen.day <= count.until for seen in stretch):
+                    told[value] += int(len(stretch) / count.k + 0.5) * count.k
+                    sizes[value] += sum(seen.size_bytes for seen in stretch)
+                stretch = []
+    there_are = sum(count.since <= day <= count.until and len(seen) for d in days.values() for day, seen in d.items())
+    rest = there_are - told.total()
+    return [*told.items(), *([(OTHER, rest)] if rest > 0 else [])], sizes
 
 
 def _response_times(count: Count) -> Rows:
-    found = Counter(str(s.duration_ms) for s in count.people if s.is_pageview)
-    return _fold_rows(list(found.items()), 1, count.k)
+    return add_up(count, ((str(s.duration_ms), s) for s in count.all_days if s.is_pageview and not s.bot))[0]
 
 
-def count_transfer(count: Count) -> Rows:
-    """Sum up exact lengths by kind."""
-    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for s in count.seen:
-        sums[s.kind][0] += 1
-        sums[s.kind][1] += s.size_bytes
-    return _fold_rows([(kind, *figures) for kind, figures in sums.items()], 1, count.k)
+def count_transfer(count: Count) -> tuple[Rows, dict[str, int]]:
+    """Count requests by kind, and sum up exact lengths."""
+    return add_up(count, ((s.kind, s) for s in count.all_days))
 
 
 EXPECTED: Final[dict[str, Callable[[Count], Rows]]] = {

@@ -1,6 +1,6 @@
 """What a small library sees, and what filters show: useful figures from which nobody can be found."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import date, timedelta
 from itertools import combinations, groupby
 from random import Random
@@ -125,7 +125,7 @@ def test_a_filter_leaves_enough_on_both_sides(small: Session, where: tuple[tuple
     for page in part.keys() & everything.keys() - {"(other)"}:
         assert everything[page] - part[page] == 0 or everything[page] - part[page] >= K
     total = small.run("overview", Query(ALL, None, where)).records()[0]["pageviews"]
-    assert sum(part.values()) == total
+    assert abs(sum(part.values()) - total) <= len(part) * K
 
 
 def test_a_filter_says_what_it_cannot_show(small: Session) -> None:
@@ -167,7 +167,7 @@ def cells(draw: st.DrawFn) -> tuple[list[Cell], int]:
 
 @given(cells())
 def test_shared_cells_have_enough_visits(drawn: tuple[list[Cell], int]) -> None:
-    """Each covers rows of k visits that match, and of k or none for each way of not matching, within one month."""
+    """Each covers rows of k visits that match, and of k or hardly any for each way of not matching, within a month."""
     listed, filters = drawn
     for shared in share_cells(listed, filters, K):
         assert shared.period.since.month == shared.period.until.month
@@ -176,6 +176,7 @@ def test_shared_cells_have_enough_visits(drawn: tuple[list[Cell], int]) -> None:
         matching = by_mask[(1 << filters) - 1]
         assert sum(c.visits for c in matching) >= K
         assert sum(c.pageviews for c in matching) >= shared.pageviews
+        assert abs(shared.rounded(K).pageviews - shared.pageviews) <= K // 2
 
 
 @given(cells())
@@ -190,13 +191,22 @@ def test_shared_cells_do_not_overlap(drawn: tuple[list[Cell], int]) -> None:
 
 @given(cells(), st.integers(0, 59), st.integers(0, 59))
 def test_nothing_is_told_that_a_period_does_not_hold(drawn: tuple[list[Cell], int], first: int, days: int) -> None:
-    """The sum of what is told and of (other) is the sum of the rows, in any period."""
+    """What is told and (other) is the sum of the rows, in any period, as far as rounding goes."""
     listed, filters = drawn
     if filters:
         return
     since = date(2026, 11, 1) + timedelta(first)
     period = Period(since, since + timedelta(days))
-    table = tell(listed, share_cells(listed, 0, K), period).to_pylist()
-    assert sum(row["pageviews"] for row in table) == sum(c.pageviews for c in listed if c.date in period)
-    untold = {c.value for c in listed if c.date in period} - {row["value"] for row in table}
-    assert len(untold) != 1 or {row["value"] for row in table} == {"(other)"}
+    shared = share_cells(listed, 0, K)
+    table = tell(listed, shared, period, K).to_pylist()
+    difference = sum(row["pageviews"] for row in table) - sum(c.pageviews for c in listed if c.date in period)
+    assert abs(difference) <= len(table) * K // 2
+    named = {row["value"] for row in table} - {"(other)"}
+    left: Counter[str] = Counter()
+    for cell in listed:
+        left[cell.value] += cell.pageviews * (cell.date in period)
+    for each in shared:
+        is_within = each.period.since in period and each.period.until in period
+        left[each.value] -= each.pageviews * (is_within and each.value in named)
+    alone = {value for value in left if left[value]}
+    assert len(alone) != 1 or alone <= named or not named, "(other) stands for one value that is told nowhere"

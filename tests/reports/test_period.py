@@ -64,12 +64,22 @@ def test_a_period_runs_from_the_first_day_to_the_last(since: str | None, until: 
 
 
 @pytest.mark.parametrize(
-    "text", ["?", " ", "2026-13", "2026-02-30", "last", "d", "-3d", "99999d", "0d", "9999 years ago", "٣d", "0000"]
-)
+    "text",
+    [
+        "?", " ", "2026-13", "2026-02-30", "last", "d", "-3d", "99999d", "0d", "9999 years ago", "٣d", "0000",
+        "0001-01-01", "9999-12-31", "2000 years ago",
+    ],
+)  # fmt: skip
 def test_refuses_what_is_no_day(text: str) -> None:
     """What can't be read is refused with examples of what can."""
     with pytest.raises(OperatorError, match="Write 2026-11-21"):
         parse_span(text, TODAY)
+
+
+def test_every_period_has_one_before() -> None:
+    """The longest that can be asked for has room in the calendar before it and after."""
+    longest = parse_period("1900", "2999", TODAY)
+    assert longest.previous().until == date(1899, 12, 31)
 
 
 def test_a_slip_of_the_pen_is_recognised() -> None:

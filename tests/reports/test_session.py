@@ -14,7 +14,7 @@ from anonproxy.model.errors import OperatorError, StoreError
 from anonproxy.reports import session as sessions
 from anonproxy.reports.period import Period
 from anonproxy.reports.run import Query, definitions
-from anonproxy.reports.session import ROWS, Memory, Session
+from anonproxy.reports.session import Memory, Session
 from anonproxy.store.settle import settle
 from tests.store.examples import DAY_S, MIDNIGHT, K, Notes, settings, visits, write
 
@@ -148,11 +148,6 @@ def test_a_day_that_settles_is_read_again(root: Path, monkeypatch: pytest.Monkey
     clock[0] += sessions.FRESH_S
     fresh = Session(root, K)
     assert [store.run(*each) for each in asked] == [fresh.run(*each) for each in asked]
-
-
-def test_reports_over_single_rows_are_counted_beforehand() -> None:
-    """Each report that weighs rows of `hits` says what it makes of them."""
-    assert set(ROWS) == {definition.name for definition in definitions() if definition.weight}
 
 
 def test_several_threads_may_ask(root: Path) -> None:

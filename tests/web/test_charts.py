@@ -33,16 +33,18 @@ def test_ticks_are_round_and_reach_above(largest: float) -> None:
     assert re.fullmatch(r"(1|2|25|5)0*", str(steps.pop()))
 
 
-@given(st.lists(st.tuples(st.floats(0, 1e6), st.none() | st.floats(0, 1e6)), min_size=1, max_size=400))
-def test_lines_stay_in_their_box(values: list[tuple[float, float | None]]) -> None:
+figures = st.none() | st.floats(0, 1e6)
+
+
+@given(st.lists(st.tuples(figures, figures), min_size=1, max_size=400))
+def test_lines_stay_in_their_box(values: list[tuple[float | None, float | None]]) -> None:
     """Every point of both lines lies within the box, from left to right, higher for larger figures."""
     chart = lay_out_line([Figure(str(n), str(n), now, was) for n, (now, was) in enumerate(values)])
     for path in (chart.line, chart.before):
         points = [tuple(map(float, point.split())) for point in re.findall(r"[\d.e-]+ [\d.e-]+", path)]
         assert all(0 <= x <= 1000 and 0 <= y <= BOX_HEIGHT for x, y in points)
         assert points == sorted(points, key=lambda point: point[0])
-    assert chart.most.figure.value == max(now for now, _ in values)
-    assert chart.least.figure.value == min(now for now, _ in values)
+    assert [it.value for it in chart.known] == sorted(now for now, _ in values if now is not None)
     assert 1 <= len(chart.x_ticks) <= 9
 
 
@@ -54,10 +56,13 @@ def test_a_figure_stands_at_its_height() -> None:
     assert chart.before == ""
 
 
-def test_there_may_be_nothing_before() -> None:
-    """Days without an earlier counterpart leave the earlier line out there."""
-    chart = lay_out_line([Figure("a", "a", 4, 2), Figure("b", "b", 4, None), Figure("c", "c", 4, 4)])
-    assert chart.before.count("L") == 1
+def test_what_is_not_told_is_a_gap() -> None:
+    """A figure that isn't known is no zero: the line ends before it and begins after it, and one alone is a dot."""
+    chart = lay_out_line([Figure(n, n, value, 4) for n, value in zip("abcd", (4, 4, None, 4), strict=True)])
+    assert chart.line == "M125.0 0.0L375.0 0.0M875.0 0.0h0"
+    assert chart.area == "M125.0 0.0L375.0 0.0V200H125.0Z"
+    assert chart.before.count("L") == 3
+    assert lay_out_line([Figure("a", "a", None)]).known == ()
 
 
 @pytest.mark.parametrize(("value", "shade"), [(0, 0), (1, 1), (50, 3), (51, 4), (100, SHADES)])

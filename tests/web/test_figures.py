@@ -1,12 +1,15 @@
 """Bars, tiles and charts say what the reports say, and never leave out what is hidden."""
 
+from dataclasses import replace
 from datetime import UTC, date
 from zoneinfo import ZoneInfo
 
 from anonproxy.reports.period import Period
 from anonproxy.reports.run import Query, Report, Row
-from anonproxy.web.figures import fill_panel, lay_out_minutes, lay_out_table, lay_out_week, list_tiles
+from anonproxy.reports.session import Session
+from anonproxy.web.figures import fill_panel, lay_out_minutes, lay_out_table, lay_out_time, lay_out_week, list_tiles
 from anonproxy.web.panels import PANELS, ROWS, SECTIONS
+from anonproxy.web.question import Question
 from anonproxy.web.words import read_words
 
 QUERY = Query(Period(date(2026, 11, 1), date(2026, 11, 30)))
@@ -63,6 +66,19 @@ def test_tiles_compare() -> None:
     assert tiles["seconds_per_visit"].text == "1 min 20 s"
     part = report("overview", OVERVIEW, (None, 500, None, None, None))
     assert [tile.name for tile in list_tiles(words, part, before)] == ["pageviews"]
+
+
+def test_what_is_not_told_is_no_zero(session: Session) -> None:
+    """With a filter, a day of too few visits is a gap in the line, and so are hours of too few and those to come."""
+    days = Question(Period(date(2026, 11, 18), date(2026, 11, 21)), "", None, (("device", "phone"),))
+    figures = [spot.figure.value for spot in lay_out_time(session, days, read_words("en"), UTC).spots]
+    assert figures.count(None) > 0
+    assert 0 not in figures
+    today = replace(days, period=Period(date(2026, 11, 21), date(2026, 11, 21)), where=())
+    hours = [spot.figure.value for spot in lay_out_time(session, today, read_words("en"), UTC).spots]
+    assert len(hours) == 24
+    assert hours[23] is None
+    assert max(hour or 0 for hour in hours) >= session.k
 
 
 def test_a_week_is_shown_by_the_librarys_clock() -> None:

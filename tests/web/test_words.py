@@ -71,7 +71,7 @@ def test_everything_that_is_shown_has_a_name(language: str) -> None:
     for dimension, values in lists.items():
         assert {f"value.{dimension}.{value}" for value in values} <= messages.keys()
     privacy = next(definition.sql for definition in definitions() if definition.name == "privacy")
-    hidden = re.findall(r"SELECT '([^']+: [^']+)'", privacy)
+    hidden = re.findall(r"'([^']+: [^']+)'", privacy)
     assert hidden
     assert {f"value.hidden.{reason}" for reason in hidden} <= messages.keys()
 

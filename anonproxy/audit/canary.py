@@ -131,6 +131,7 @@ def run_canary(
     progress("searching", 0, 1)
     places = (store, *look_in, *machine.outputs, *machine.temporary_files(store))
     found = search_places(places, marker.made)
+    veiled = (*machine.veiled, machine.hidden) if machine.hidden else machine.veiled
     journals = [search_journal(unit, now_s, marker.made) for unit in machine.units]
     return Canary(
         target.url,
@@ -141,7 +142,7 @@ def run_canary(
         (
             Answer(ROWS_CLAIM, judge_rows(sent, added)),
             Answer(FORCED_CLAIM, forced),
-            Answer(MARKS_CLAIM, judge_marks(found, len(marker.made), journals)),
+            Answer(MARKS_CLAIM, judge_marks(found, len(marker.made), journals, veiled)),
             Answer(CONTROL_CLAIM, judge_control(marker.made)),
         ),
     )
@@ -381,13 +382,16 @@ def search_journal(unit: str, since_s: float, marks: Sequence[Mark]) -> Outcome:
     return Outcome({"bytes": len(content)}, tuple(_findings(found.hits)), tuple(unknown))
 
 
-def judge_marks(found: SearchResult, marks: int, journals: Sequence[Outcome] = ()) -> Outcome:
-    """Say which marks were found where, by their labels."""
+def judge_marks(
+    found: SearchResult, marks: int, journals: Sequence[Outcome] = (), veiled: Sequence[str] = ()
+) -> Outcome:
+    """Say which marks were found where, by their labels, and what could not be searched."""
     size_bytes = found.size_bytes + sum(journal.looked_at["bytes"] for journal in journals)
     looked_at = {"marks": marks, "files": found.files, "bytes": size_bytes, "pages": found.pages}
     findings = (*_findings(found.hits), *(finding for journal in journals for finding in journal.findings))
-    unknown = [f"{piece.path}{piece.place and f' ({piece.place})'}: {piece.reason}" for piece in found.unopened]
-    return Outcome(looked_at, findings, (*unknown, *(what for journal in journals for what in journal.unknown)))
+    unopened = (f"{piece.path}{piece.place and f' ({piece.place})'}: {piece.reason}" for piece in found.unopened)
+    silent = (what for journal in journals for what in journal.unknown)
+    return Outcome(looked_at, findings, (*unopened, *silent, *veiled))
 
 
 def _findings(hits: Iterable[Hit]) -> Iterator[Finding]:

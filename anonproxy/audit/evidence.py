@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -14,7 +15,7 @@ from anonproxy.audit.limits import Limits, digest_settings
 from anonproxy.audit.parquet_pages import BrokenParquet
 from anonproxy.audit.processes import NO_MACHINE, Machine
 from anonproxy.audit.tables import Table, Value, parse_table
-from anonproxy.audit.tree import HOUR_S, Node, Tier, day_start, walk
+from anonproxy.audit.tree import HOUR_S, Node, Place, Tier, day_start, walk
 from anonproxy.model.errors import StoreError
 from anonproxy.model.settings import Settings
 
@@ -92,6 +93,7 @@ class Evidence:
         self.bucket = bucket  # that the store was fetched from
         self.limits = limits or (Limits.configured(settings) if settings else Limits.loosest())
         self.in_force_since = self._find_start(settings)
+        self._imported_at = dict(self._find_imports())
         self._kept: dict[str, Table] = {}
         self._kept_rows = 0
         self._unreadable: dict[str, str] = {}
@@ -109,10 +111,19 @@ class Evidence:
         tables = [node for node in self.nodes if node.is_table]
         return bool(tables) and all(node.mtime_ns % (HOUR_S * 10**9) for node in tables)
 
-    def limits_on(self, day: date | None) -> Limits:
-        """Give the limits of a day's rows. What was written before the configuration came into force had another."""
-        is_earlier = day and self.in_force_since and day_start(day) < self.in_force_since
-        return Limits.loosest() if is_earlier else self.limits
+    def limits_on(self, place: Place) -> Limits:
+        """Give the limits of the rows in a place. What was written before the configuration came into force had others.
+
+        A day's rows are written from its first second on, but for an imported day, which is as old as its import.
+        """
+        if place.day is None or self.in_force_since is None:
+            return self.limits
+        written_s = self._imported_at.get((place.site, place.day), day_start(place.day))
+        return Limits.loosest() if written_s < self.in_force_since else self.limits
+
+    def is_imported(self, place: Place) -> bool:
+        """Tell whether the ledger says that a place's day was imported."""
+        return place.day is not None and (place.site, place.day) in self._imported_at
 
     def tables(self, *tiers: Tier) -> Iterator[Table]:
         """Give the tables of some tiers that can be read, unfinished ones included."""
@@ -149,6 +160,17 @@ class Evidence:
         ]
         present = list(takewhile(lambda change: change[0] == digest, reversed(changes)))
         return int(present[-1][1]) if present else None
+
+    def _find_imports(self) -> Iterator[tuple[tuple[str | None, date], int]]:
+        """Give each day that was imported, with the time of its last import, according to the ledger.
+
+        Units: unix seconds
+        """
+        for entry in _parse_lines(self.read("ledger/ledger.jsonl") or b""):
+            if entry["event"] == "imported":
+                with suppress(ValueError):
+                    day = date.fromisoformat(str(entry["details"].get("date")))
+                    yield (str(entry["details"].get("site")), day), entry["time"]
 
     def _read_vocabulary(self, site: str, day: date) -> dict[tuple[Value, Value], Word] | None:
         """Give what a day's vocabulary says, by column and value; None where there is none that can be read."""

@@ -12,12 +12,14 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 PROC: Final = Path("/proc")
+STANDARD: Final = frozenset({1, 2})  # output and error
 TEMPORARY: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - it is looked into, and nothing is made there
 ROOT: Final = 0
 
@@ -67,6 +69,7 @@ class Process:
     began_s: int
     unit: str  # of systemd, "" for none
     is_in_journal: bool
+    is_piped: bool  # what it prints goes to another program, and not to systemd's journal
 
     @property
     def shown(self) -> str:
@@ -94,9 +97,15 @@ class Process:
         return int(self.status.get("VmSwap", "0").split()[0])
 
     @property
-    def outputs(self) -> tuple[OpenFile, ...]:
+    def written(self) -> frozenset[str]:
+        """Give the files that it may write to, as far as they have a name."""
+        named = (file for file in self.files or () if not file.is_memory and not file.is_deleted)
+        return frozenset(file.path for file in named if file.is_writable)
+
+    @property
+    def printed(self) -> frozenset[str]:
         """Give the files that standard output and error go to."""
-        return tuple(file for file in self.files or () if file.number in {1, 2})
+        return frozenset(file.path for file in self.files or () if file.number in STANDARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +126,28 @@ class Machine:
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """Give the files that the processes print to."""
-        return tuple(sorted({Path(file.path) for process in self.processes for file in process.outputs}))
+        """Give the files that the processes print to, whatever the number of the descriptor.
+
+        Those are standard output and error of any of them, and what all write to: what a process begins with goes on to
+        its children, where it may have another number, so that nobody prints there but who is meant to.
+        """
+        printed = frozenset[str]().union(*(process.printed for process in self.processes))
+        shared = frozenset.intersection(*(process.written for process in self.processes)) if self.processes[1:] else ()
+        return tuple(sorted(map(Path, printed.union(shared))))
 
     @property
     def units(self) -> tuple[str, ...]:
         """Give the services whose journal holds what the processes print."""
         return tuple(sorted({process.unit for process in self.processes if process.unit and process.is_in_journal}))
+
+    @property
+    def veiled(self) -> tuple[str, ...]:
+        """Say whose output, journal and temporary files can't be found from here."""
+        veiled = [process for process in self.processes if process.files is None or process.environment is None]
+        if not veiled:
+            return ()
+        what = "what they print to, their journal and their temporary files are not shown"
+        return (f"{', '.join(process.shown for process in veiled)}: {what}; run as root",)
 
     def temporary_files(self, root: Path) -> Iterator[Path]:
         """Give what users who serve left in temporary folders since their processes began, but for the store.
@@ -147,7 +171,7 @@ def look_around(root: Path) -> Machine:
     """Find what serves a store on this machine; nothing where nothing does. The process that asks is left out."""
     holders = _find_holders(root) if root.is_dir() else set()
     if ROOT in holders:
-        return Machine(hidden="what serves this store runs in another container: run the audit there")
+        return Machine(hidden="what serves this store runs in another container: run this there")
     known = {pid: process for pid in _list_pids() if pid != os.getpid() and (process := _peek(pid))}
     tops = {_climb(known, pid) for pid in holders if pid in known}
     family = sorted({pid for top in tops for pid in _descend(known, top)})
@@ -189,9 +213,7 @@ def _list_pids() -> list[int]:
 def _peek(pid: int) -> tuple[int, Process] | None:
     """Give the parent of a process, and of itself what all may know."""
     status = _read_status(pid)
-    if not status or status.get("State", "").startswith("Z"):
-        return None
-    return int(status.get("PPid", 0)), _make(pid, status)
+    return (int(status.get("PPid", 0)), _make(pid, status)) if status else None
 
 
 def _climb(known: Mapping[int, tuple[int, Process]], pid: int) -> int:
@@ -209,14 +231,17 @@ def _descend(known: Mapping[int, tuple[int, Process]], top: int) -> Iterator[int
 
 
 def read_process(pid: int) -> Process | None:
-    """Read what the kernel tells of a process; None when it has ended."""
+    """Read what the kernel tells of a process; None when it has ended, also while it was read."""
     status = _read_status(pid)
-    return _make(pid, status, is_deep=True) if status else None
+    process = _make(pid, status, is_deep=True) if status else None
+    return process if _read_status(pid) else None
 
 
 def _make(pid: int, status: Mapping[str, str], *, is_deep: bool = False) -> Process:
     user = int(status.get("Uid", "0").split()[0])
     environment = _read_environment(pid) if is_deep else None
+    pipes = _read_pipes(pid) if is_deep else {}
+    journal = {number for number, pipe in pipes.items() if pipe == (environment or {}).get("JOURNAL_STREAM")}
     return Process(
         pid,
         user,
@@ -230,7 +255,8 @@ def _make(pid: int, status: Mapping[str, str], *, is_deep: bool = False) -> Proc
         _may_swap(pid),
         _read_start(pid),
         next(iter(_UNIT.findall(_read(PROC / f"{pid}/cgroup"))), ""),
-        _is_in_journal(pid, environment or {}),
+        bool(journal),
+        bool(STANDARD & pipes.keys() - journal),
     )
 
 
@@ -273,8 +299,10 @@ def _may_trace_as_equal(pid: int) -> bool | None:
 
 
 def _read_status(pid: int) -> dict[str, str]:
+    """Read what everybody may know of a process; nothing when it has ended, even if nobody has noticed yet."""
     lines = (line.partition(":") for line in _read(PROC / f"{pid}/status").splitlines())
-    return {name: value.strip() for name, _, value in lines}
+    status = {name: value.strip() for name, _, value in lines}
+    return {} if status.get("State", "Z").startswith("Z") else status
 
 
 def _read_core_limits(pid: int) -> tuple[str, str]:
@@ -323,16 +351,16 @@ def _may_swap(pid: int) -> bool:
     return not any(_read(above / "memory.swap.max").strip() == "0" for above in (folder, *folder.parents))
 
 
-def _is_in_journal(pid: int, environment: Mapping[str, str]) -> bool:
-    """Tell whether standard output or error is the stream that systemd's journal gave to the service."""
-    for number in (1, 2):
-        try:
-            status = os.stat(PROC / f"{pid}/fd/{number}")
-        except OSError:
-            continue
-        if environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}":
-            return True
-    return False
+def _read_pipes(pid: int) -> dict[int, str]:
+    """Give the pipes and sockets that a process has open, by descriptor, named as systemd names that of its journal."""
+    pipes = {}
+    with suppress(OSError):
+        for number in map(int, os.listdir(PROC / f"{pid}/fd")):
+            with suppress(FileNotFoundError):  # closed meanwhile
+                status = os.stat(PROC / f"{pid}/fd/{number}")
+                if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+                    pipes[number] = f"{status.st_dev}:{status.st_ino}"
+    return pipes
 
 
 def _read_start(pid: int) -> int:

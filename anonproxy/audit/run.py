@@ -54,10 +54,14 @@ class Result:
     outcome: Outcome
 
     @property
+    def is_blind(self) -> bool:
+        """Tell whether who asks may see nothing of what the check is about, here as little as in its specimen."""
+        return self.check in PROCESS_CHECKS and self.control.is_blind and self.outcome.verdict == Verdict.UNKNOWN
+
+    @property
     def verdict(self) -> Verdict:
         """Return the check's answer, or error where the check failed its own test."""
-        is_open = self.check in PROCESS_CHECKS and self.control.is_blind and self.outcome.verdict == Verdict.UNKNOWN
-        return self.outcome.verdict if self.control.is_passed or is_open else Verdict.ERROR
+        return self.outcome.verdict if self.control.is_passed or self.is_blind else Verdict.ERROR
 
 
 @dataclass(frozen=True, slots=True)

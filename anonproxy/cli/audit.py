@@ -282,9 +282,11 @@ def _render_notes(result: Result) -> Iterator[Text]:
 
 def _render_controls(report: Report) -> str:
     proven = sum(result.control.is_passed for result in report.results)
-    if proven == len(report.results):
-        return f"Each of the {proven} checks found its own planted leak first, and passed a clean specimen."
-    return f"Only {proven} of the {len(report.results)} checks found the leak that was planted for them."
+    blind = sum(result.is_blind for result in report.results)
+    if proven + blind < len(report.results):
+        return f"Only {proven} of the {len(report.results)} checks found the leak that was planted for them."
+    others = f" {blind} more can see nothing as this user, and their planted leak as little." if blind else ""
+    return f"Each of the {proven} checks found its own planted leak first, and passed a clean specimen.{others}"
 
 
 def _progress(*, is_shown: bool) -> Progress:

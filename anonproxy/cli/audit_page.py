@@ -1,10 +1,12 @@
 """Draw an audit as one page of HTML, to print and sign: no script, nothing that it would load."""
 
+import re
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Final
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from anonproxy import __version__
 from anonproxy.audit.check import Verdict
@@ -53,6 +55,9 @@ POLICY_HEADLINES: Final = {
 # Findings of one check that go on paper; --json lists them all.
 SHOWN: Final = 40
 
+_CODE: Final = re.compile(r"(`[^`]+`|(?<!\S)--[a-z-]+)")
+_SET_CODE: Final = Markup('<code class="word">{}</code>')
+
 
 def render_page(
     report: Report,
@@ -62,6 +67,7 @@ def render_page(
 ) -> str:
     """Render a report with all that somebody who signs it must have seen."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["set_code"] = set_code
     template = environment.from_string(files(__package__).joinpath("audit_page.html").read_text(encoding="utf-8"))
     headline, tone = HEADLINES[report.verdict], VERDICTS[report.verdict][2]
     if judged and report.verdict == Verdict.PASS and judged.standing != Standing.KEPT:
@@ -85,6 +91,12 @@ def render_page(
         shown=SHOWN,
         render_date=render_date,
     )
+
+
+def set_code(text: object) -> Markup:
+    """Set commands and options apart, which the terminal writes in backticks."""
+    pieces = enumerate(_CODE.split(str(text)))
+    return Markup().join(_SET_CODE.format(piece.strip("`")) if number % 2 else piece for number, piece in pieces)
 
 
 def list_limits(limits: Limits) -> list[tuple[str, str]]:

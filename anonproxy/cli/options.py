@@ -37,10 +37,21 @@ def find_config(config_path: Path | None) -> Path:
 
     Raises: OperatorError when there is none
     """
-    found = config_path or next((path for path in DEFAULT_CONFIGS if path.exists()), None)
+    found = config_path or next(filter(_is_seen, DEFAULT_CONFIGS), None)
     if found is None:
-        raise OperatorError("no configuration found. Name one with --config, or write one with `anonproxy init`")
+        raise OperatorError(
+            "no configuration found, or no right to it. Name one with --config, write one with `anonproxy init`, or "
+            "ask as the user that runs anonproxy"
+        )
     return found
+
+
+def _is_seen(path: Path) -> bool:
+    """Tell whether a file is there, as far as who asks may look: /etc/anonproxy and root's home aren't open to all."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def find_store(store_path: Path | None, config_path: Path | None) -> Path:

@@ -356,17 +356,17 @@ def try_search(marks: Sequence[RawMark]) -> tuple[int, int]:
 
 def show_next(console: Console, stage: Stage, stay: bool) -> None:
     """Say where everything is, and what to do with it."""
-    config = f"--config {stage.config}"
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in {
-        "configuration": stage.config,
-        "store": f"{stage.store}  (Parquet: any tool can read it)",
-        "logs": f"{stage.folder / 'proxy.log'}, {stage.folder / 'site.log'}",
+        "program": Path(sys.executable).with_name("anonproxy"),
+        "folder": stage.folder,
+        "in it": "anonproxy.toml; store, of Parquet that any tool can read; proxy.log and site.log",
         "": "",
-        "ask more": f"anonproxy report list; anonproxy report pages {config}",
-        "as pages": f"anonproxy web {config}, then open http://127.0.0.1:9902",
+        "go there": f"cd {stage.folder}",
+        "ask more": "anonproxy report list; anonproxy report pages",
+        "as pages": "anonproxy web, then open http://127.0.0.1:9902",
         "one request": "anonproxy explain --help",
         "your own site": "anonproxy demo --site http://127.0.0.1:8000",
         "for good": "anonproxy init; anonproxy check; anonproxy run",

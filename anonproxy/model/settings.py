@@ -56,7 +56,7 @@ def _check_tls_listen(text: str) -> str:
 
 def _check_log_listen(text: str) -> str:
     kind, _, address = text.partition(":")
-    is_socket = kind == "unix" and address.startswith("/") and len(address) < MAX_SOCKET_PATH
+    is_socket = kind == "unix" and address.startswith("/") and len(address.encode()) < MAX_SOCKET_PATH
     if not is_socket and not (kind in {"udp", "tcp"} and _check_listen(address)):
         raise ValueError('not a place for log lines; write "unix:/path", "udp:host:port" or "tcp:host:port"')
     return text
@@ -64,7 +64,7 @@ def _check_log_listen(text: str) -> str:
 
 def _check_status_page(text: str) -> str:
     if text and (urlsplit(text).scheme != "http" or not urlsplit(text).hostname):
-        raise ValueError('not a status page; write it like "http://127.0.0.1:9902/"')
+        raise ValueError('not a status page; write it like "http://127.0.0.1:9903/"')
     return text
 
 
@@ -274,7 +274,7 @@ class CollectSettings(_Section):
     )
     site: str = Field("", description="Site of lines that name no host, when there are several sites")
     status_page: Annotated[str, AfterValidator(_check_status_page)] = Field(
-        "", description='nginx\'s stub_status page, like "http://127.0.0.1:9902/", to count lost lines by; "" for none'
+        "", description='nginx\'s stub_status page, like "http://127.0.0.1:9903/", to count lost lines by; "" for none'
     )
 
     @model_validator(mode="after")

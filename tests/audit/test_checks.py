@@ -706,6 +706,18 @@ def test_waits_for_the_entry_of_the_last_hour(store: Path) -> None:
     assert judge(store, now_s=TODAY + 16 * HOUR_S) == {"ledger": Verdict.FAIL}
 
 
+def test_a_restored_backup_is_no_tampering(store: Path) -> None:
+    """Backups leave hours out. Two days after one was restored, those that were never settled are told as a figure."""
+    hour = write_hour(store, TODAY - 3 * DAY_S + 10 * HOUR_S)
+    (store / hour).unlink()
+    tidy(store)
+    assert judge(store) == {}
+    (check,) = (check for check in CHECKS if check.code == "ledger")
+    assert str(check.look(Evidence(store, NOW)).figures[0]).endswith("which has none: 1")
+    removed(SEALED)(store)
+    assert judge(store) == {"ledger": Verdict.FAIL}
+
+
 def test_says_what_dimensions_give_away_of_each_other(store: Path) -> None:
     """A rare search that is folded with the usual one, which the list of pages names, is told as a figure."""
     (check,) = (check for check in CHECKS if check.code == "differencing")

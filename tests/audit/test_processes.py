@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import pytest
 from anonproxy.audit.check import Outcome, Verdict
 from anonproxy.audit.checks import PROCESS_CHECKS, SURROUNDINGS
 from anonproxy.audit.evidence import Evidence
-from anonproxy.audit.processes import Machine, Process, Swap, look_around, read_process, socket_name
+from anonproxy.audit.processes import Machine, OpenFile, Process, Swap, look_around, read_process, socket_name
 from anonproxy.audit.run import NO_PROCESSES, run_audit
 from anonproxy.audit.specimen import NOW, write_specimen
 from anonproxy.audit.specimen_process import Fault, plant_fault, serve
@@ -26,6 +27,8 @@ from tests.support.servers import ProxyProcess, run_nginx, run_proxy
 
 CHECKS = (*PROCESS_CHECKS, SURROUNDINGS)
 KEY = bytes(range(32)).hex()
+NOBODY = 65534
+PROJECT = Path(__file__).parents[2]
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what a process has open, only root is told")
 
@@ -179,6 +182,48 @@ def test_what_is_not_shown_is_no_pass(store: Path) -> None:
         assert "run the audit as root" in outcomes[code].unknown[0]
 
 
+AS_ANOTHER = """
+import json, os, sys
+from pathlib import Path
+from anonproxy.audit.checks import PROCESS_CHECKS, SURROUNDINGS
+from anonproxy.audit.evidence import Evidence
+from anonproxy.audit.processes import look_around
+root, user = Path(sys.argv[1]), int(sys.argv[2])
+os.setgroups([])
+os.setuid(user)
+evidence = Evidence(root, float(sys.argv[3]), machine=look_around(root))
+outcomes = {check.code: check.look(evidence) for check in (*PROCESS_CHECKS, SURROUNDINGS)}
+print(json.dumps({code: [outcome.verdict, *outcome.unknown] for code, outcome in outcomes.items()}))
+"""
+
+
+@pytest.fixture
+def open_store() -> Iterator[Path]:
+    """Return a specimen of a store that belongs to nobody in particular, in a folder that all may enter."""
+    with tempfile.TemporaryDirectory(prefix="anonproxy-test-") as folder:
+        write_specimen(Path(folder, "store"))
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        yield Path(folder, "store")
+
+
+@as_root
+@pytest.mark.parametrize("server", ["", f"os.setuid({NOBODY}); dumpable = 0"], ids=["root's", "the auditor's own"])
+def test_an_auditor_without_rights_gets_no_pass(open_store: Path, server: str) -> None:
+    """Whoever isn't root is told what they can't see, even of their own processes, and what to do about it."""
+    plant_fault(open_store, Fault(server))
+    with serve(open_store):
+        command = [sys.executable, "-c", AS_ANOTHER, str(open_store), str(NOBODY), str(NOW)]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True)
+    told = json.loads(done.stdout)
+    hidden = {code: unknown for code, (verdict, *unknown) in told.items() if verdict == Verdict.UNKNOWN}
+    assert hidden.keys() - {"process-memory", "process-swap"} == {
+        "process-files", "process-words", "mitmproxy-files", "surroundings",
+    }  # fmt: skip
+    assert all("as root" in what for code in hidden if code != "process-swap" for what in hidden[code])
+    assert "their journal and their temporary files are not shown" in hidden["surroundings"][0]
+
+
 def test_a_blind_check_is_no_error(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that may see nothing, on its specimens neither, can't tell; it is not called broken."""
     for name in ("environment", "files"):
@@ -187,8 +232,23 @@ def test_a_blind_check_is_no_error(store: Path, monkeypatch: pytest.MonkeyPatch)
         report = run_audit(store, NOW, checks=(), machine=machine)
     verdicts = {result.check.code: result.verdict for result in report.results}
     blind = ("process-files", "process-words", "mitmproxy-files")
+    assert {result.check.code for result in report.results if result.is_blind} == {*blind}
     assert {code: verdicts[code] for code in blind} == dict.fromkeys(blind, Verdict.UNKNOWN)
     assert verdicts["process-memory"] == verdicts["process-swap"] == Verdict.PASS
+
+
+def test_finds_what_is_printed_under_another_number(store: Path) -> None:
+    """Of a standard error that a whole family writes to, as another descriptor, the file is searched; nobody's else."""
+    with serve(store) as machine:
+        (process,) = machine.processes
+    log, own = (OpenFile(7, f"/var/log/{name}.log", True, False, False) for name in ("shared", "own"))
+    parent, child = replace(process, files=(log, own)), replace(process, files=(replace(log, number=3),))
+    family = Machine((parent, child))
+    assert family.outputs == (Path(log.path),)
+    assert Machine((parent,)).outputs == ()
+    (check,) = (check for check in PROCESS_CHECKS if check.code == "process-files")
+    (finding,) = check.look(Evidence(store, NOW, machine=family)).findings
+    assert "to a file in /var/log (descriptor 7)" in str(finding)
 
 
 def test_says_that_no_process_was_looked_at(store: Path) -> None:
@@ -204,28 +264,90 @@ def test_asks_where_the_proxy_answers(store: Path) -> None:
     assert socket_name(store) == control.socket_name(store)
 
 
-def test_reads_the_journal_of_the_service(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a service prints to systemd's journal is read from there; a journal that can't be read is no pass."""
-    program = tmp_path / "journalctl"
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+REMOTE = Path("/usr/lib/systemd/systemd-journal-remote")
+
+
+def write_journal(folder: Path, *said: tuple[str, str]) -> None:
+    """Write a journal as systemd does, with what some units said.
+
+    Source: systemd's "Journal Export Format"; a text of several lines stands behind its length
+    """
+    entries = b"".join(
+        f"__REALTIME_TIMESTAMP=17953{second:011}\n_BOOT_ID={1:032x}\n_SYSTEMD_UNIT={unit}\nMESSAGE\n".encode()
+        + struct.pack("<Q", len(text))
+        + f"{text}\n\n".encode()
+        for second, (unit, text) in enumerate(said)
+    )
+    target = folder / "system.journal"
+    subprocess.run([REMOTE, f"--output={target}", "-"], input=entries, check=True, capture_output=True)
+
+
+def judge_journal(store: Path) -> Outcome:
+    """Return what comes of looking around a store whose server prints to the journal."""
     with serve(store) as machine:
         processes = tuple(replace(p, unit="anonproxy.service", is_in_journal=True) for p in machine.processes)
-        for script, verdict in (
-            ("echo started", Verdict.PASS),
-            ('test "$1" = --unit=anonproxy.service && echo "client 203.0.113.9"', Verdict.FAIL),
-            ("exit 1", Verdict.UNKNOWN),
-        ):
-            program.write_text(f"#!/bin/sh\n{script}\n")
-            program.chmod(0o755)
-            assert SURROUNDINGS.look(Evidence(store, NOW, machine=Machine(processes))).verdict == verdict
+        return SURROUNDINGS.look(Evidence(store, NOW, machine=Machine(processes)))
+
+
+@as_root
+@pytest.mark.skipif(not REMOTE.exists(), reason="only systemd-journal-remote writes a journal without being systemd")
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ([("anonproxy.service", "anonproxy serves"), ("sshd.service", "from 203.0.113.9")], Verdict.PASS),
+        ([("anonproxy.service", "started"), ("anonproxy.service", "client 203.0.113.9")], Verdict.FAIL),
+        ([("anonproxy.service", "two lines\nclient 203.0.113.9")], Verdict.FAIL),
+        ([("sshd.service", "what the service said was rotated away")], Verdict.PASS),
+        ([], Verdict.UNKNOWN),
+    ],
+)
+def test_reads_the_journal_of_the_service(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[tuple[str, str]], verdict: Verdict
+) -> None:
+    """What a service prints to systemd's journal is read from there; of a machine that keeps none nobody can tell."""
+    journal = tmp_path / "journal"
+    journal.mkdir()
+    if said:
+        write_journal(journal, *said)
+    # The real journalctl, which is only told where this journal lies.
+    program = tmp_path / "bin" / "journalctl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shutil.which("journalctl")} --directory={journal} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    outcome = judge_journal(store)
+    assert outcome.verdict == verdict, outcome
+    assert outcome.looked_at["journals"] == 1
+    assert "203.0.113.9" not in str(outcome)
+
+
+@as_root
+def test_a_journal_that_can_not_be_read_is_no_pass(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where journalctl refuses, or isn't there, nobody can tell what a service said."""
+    program = tmp_path / "journalctl"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "in the group systemd-journal" in judge_journal(store).unknown[0]
+    program.unlink()
+    assert "there is no journalctl" in judge_journal(store).unknown[0]
 
 
 def test_knows_a_stream_of_the_journal(store: Path) -> None:
-    """A process whose standard error is the stream that systemd named prints to the journal."""
-    null = os.stat(os.devnull)
-    plant_fault(store, Fault("dumpable = 1", environment={"JOURNAL_STREAM": f"{null.st_dev}:{null.st_ino}"}))
+    """A process whose standard error is the stream that systemd named prints to the journal; another pipe is told."""
+    reader, writer = os.pipe()
+    stream = os.fstat(writer)
+    environment = {"JOURNAL_STREAM": f"{stream.st_dev}:{stream.st_ino}"}
+    plant_fault(store, Fault(f"os.dup2(os.open('/proc/{os.getpid()}/fd/{writer}', os.O_WRONLY), 2)", environment))
     with serve(store) as machine:
-        assert [process.is_in_journal for process in machine.processes] == [True]
+        (process,) = machine.processes
+        outcome = SURROUNDINGS.look(Evidence(store, NOW, machine=replace(machine, processes=(process,))))
+    os.close(reader)
+    os.close(writer)
+    assert (process.is_in_journal, process.is_piped) == (True, True)  # standard output is the specimen's own pipe
+    assert "prints to another program" in str(outcome.figures[0])
 
 
 @pytest.mark.parametrize(

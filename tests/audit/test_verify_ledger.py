@@ -317,6 +317,18 @@ def test_truncation_without_a_head_shows_in_the_files(store: Path) -> None:
     )
 
 
+def test_a_restored_backup_is_told_and_no_tampering(store: Path) -> None:
+    """A backup leaves hours out: those that were never settled count as lost once their two days are over."""
+    hour = write_hour(store, TODAY - 3 * DAY_S)
+    (store / hour).unlink()
+    tidy(store)
+    assert verify_with_package(store) == []
+    assert verify_with_script(store) == (0, [])
+    (store / SEALED).unlink()
+    (broken,) = verify_with_package(store)
+    assert verify_with_script(store) == (1, [broken])
+
+
 def test_ledger_alone_is_enough(store: Path) -> None:
     """The chain is verified without the store; an empty one proves nothing."""
     assert run_script(store) == (0, [])

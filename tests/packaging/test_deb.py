@@ -31,7 +31,7 @@ def test_scripts_can_be_read(name: str, shell: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["anonproxy.service", "anonproxy-collect.service"])
+@pytest.mark.parametrize("name", ["anonproxy.service", "anonproxy-collect.service", "anonproxy-web.service"])
 def test_unit_starts_what_the_package_installs(name: str) -> None:
     """Each unit starts the program, with the configuration, under the names that the package gives them."""
     installed = {one["dst"] for one in PACKAGE["contents"]}

@@ -114,7 +114,7 @@ def find_in_vocabulary(evidence: Evidence, table: Table) -> Iterator[Finding]:
             yield Finding(f"{table.path}, site of row {row + 1}", f"another site ({describe(site)})")
     entries = table.distinct("column", "value", "origin", "visits")
     for (column, value, origin, visits), row in entries.items():
-        if flaw := _flaw(evidence.limits_on(table.place.day).k, column, value, origin, visits):
+        if flaw := _flaw(evidence.limits_on(table.place).k, column, value, origin, visits):
             yield Finding(f"{table.path}, row {row + 1}", f"{flaw} ({describe(value)})")
 
 

@@ -22,7 +22,7 @@ def look(evidence: Evidence) -> Outcome:
     """Look for cells of the totals, and hours of a page, that fewer than k visits can have shared."""
 
     def find(table: Table) -> Iterator[Finding]:
-        k = evidence.limits_on(table.place.day).k
+        k = evidence.limits_on(table.place).k
         yield from find_in_totals(table, k) if table.place.tier == "daily" else find_in_hours(table, k)
 
     return look_at_tables(

@@ -10,10 +10,11 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from anonproxy.audit.check import Check, Finding, Outcome
+from anonproxy.audit.checks.retention import expires_at
 from anonproxy.audit.evidence import Evidence
 from anonproxy.audit.ledger import PUBLIC_KEY, TIME_RESOLUTION_S, Entry, LedgerBroken, verify_lines
 from anonproxy.audit.specimen import LEDGER
-from anonproxy.audit.tree import HOUR_S, Node, parse_place
+from anonproxy.audit.tree import HOUR_S, Node, Place, parse_place
 
 # An entry stands before its act is done, and a seal takes a moment: what is younger is not held against anybody.
 GRACE_S: Final = 900
@@ -39,6 +40,7 @@ class Account:
 
     files: dict[str, str | None] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    imported: set[str] = field(default_factory=set)  # days, as folders of a tier are named
     written_at: dict[str, int] = field(default_factory=dict)
 
     def put(self, path: str, digest: str | int | None, time_s: int) -> None:
@@ -82,6 +84,7 @@ def look(evidence: Evidence) -> Outcome:
         *find_in_entries(entries),
         *find_orphans(evidence, nodes, account),
         *find_missing(evidence, nodes, account),
+        *find_visits(evidence, account),
         *find_swapped(evidence, account),
         *find_other_key(evidence),
     )
@@ -89,7 +92,9 @@ def look(evidence: Evidence) -> Outcome:
         *(f"entry {entry.seq}: {what}" for entry in entries for what in _unexplained(entry)),
         *(f"{node.path}: no digest stands in the ledger" for node in nodes if account.files.get(node.path, "") is None),
     )
-    return Outcome({"entries": len(entries), "files": len(nodes)}, findings, unknown)
+    return Outcome(
+        {"entries": len(entries), "files": len(nodes)}, findings, unknown, tuple(_figures(evidence, account))
+    )
 
 
 def replay(entries: list[Entry]) -> Account:
@@ -103,10 +108,12 @@ def replay(entries: list[Entry]) -> Account:
                 account.take(str(details.get("from")))
                 account.put(str(details.get("file")), details.get("sha256"), entry.time_s)
             case "settled":
+                account.imported.discard(day)
                 for tier in ("hits", "daily"):
                     account.put(f"{tier}/{day}/{tier}.parquet", details.get(f"{tier}_sha256"), entry.time_s)
                 account.take(f"hot/{day}")
             case "imported":  # a day that is too old for a tier is never put there
+                account.imported.add(day)
                 for tier in ("hits", "daily"):
                     if digest := details.get(f"{tier}_sha256"):
                         account.put(f"{tier}/{day}/{tier}.parquet", digest, entry.time_s)
@@ -151,8 +158,30 @@ def find_missing(evidence: Evidence, nodes: list[Node], account: Account) -> Ite
         is_old = evidence.now_s - account.written_at[path] > GRACE_S
         place = parse_place(path, "file")
         is_kept_back = evidence.bucket is not None and place is not None and place.tier == "hot"  # never published
-        if is_old and place and not is_kept_back and path not in merging and not (evidence.root / path).exists():
+        is_due = place is not None and not is_kept_back and not _is_past(evidence, place)
+        if is_old and is_due and path not in merging and not (evidence.root / path).exists():
             yield Finding(path, "was written according to the ledger, and is gone without an entry")
+
+
+def _is_past(evidence: Evidence, place: Place) -> bool:
+    """Tell whether the time of a sealed hour is over, so that it may be nowhere any more, whatever became of it."""
+    is_hot, day = place.tier == "hot", place.day
+    return is_hot and day is not None and expires_at(day, "hot", evidence.limits) <= evidence.now_s
+
+
+def _figures(evidence: Evidence, account: Account) -> Iterator[str]:
+    past = [path for path in account.files if (place := parse_place(path, "file")) and _is_past(evidence, place)]
+    if lost := sum(not (evidence.root / path).exists() for path in past):
+        yield f"hours that were lost before their day was settled, as by a restored backup, which has none: {lost:,}"
+
+
+def find_visits(evidence: Evidence, account: Account) -> Iterator[Finding]:
+    """Find visit numbers, or what could hold them, of days that were imported: those came whole, and without."""
+    for node in evidence.nodes:
+        place = node.place
+        is_hot = place is not None and place.tier == "hot" and place.role != "folder"
+        if place and is_hot and f"site={place.site}/date={place.day}" in account.imported:
+            yield Finding(node.path, "is of a day that was imported, and an import writes no visit numbers")
 
 
 def find_swapped(evidence: Evidence, account: Account) -> Iterator[Finding]:
@@ -227,8 +256,9 @@ CHECK: Final = Check(
     code="ledger",
     claim="The signed ledger is whole, and the files agree with it",
     how="Each entry's signature and its link to the one before are verified; the chain is replayed and compared with "
-    "the files: none without an entry, none missing, none swapped. A public key and an earlier head that the auditor "
-    "brings along are used instead of what lies in the store.",
+    "the files: none without an entry, none missing, none swapped, and none with visit numbers of a day that was "
+    "imported. A public key and an earlier head that the auditor brings along are used instead of what lies in the "
+    "store.",
     look=look,
     sabotage=sabotage,
 )

@@ -35,7 +35,7 @@ def look(evidence: Evidence) -> Outcome:
     """Parse every stored network, in rows, dictionary pages and vocabularies."""
 
     def find(table: Table) -> Iterator[Finding]:
-        limits = evidence.limits_on(table.place.day)
+        limits = evidence.limits_on(table.place)
         if table.place.tier == "vocabulary":
             for (column, value), row in table.distinct("column", "value").items():
                 if column == "network":
@@ -67,7 +67,7 @@ def _find_unadmitted(evidence: Evidence, table: Table, value: Value, where: str)
     place = table.place
     words = evidence.vocabulary(place.site, place.day) if place.site and place.day else None
     word = (words or {}).get(("network", value))
-    k = evidence.limits_on(place.day).k
+    k = evidence.limits_on(place).k
     if not (word and word.origin == Origin.ADMITTED and isinstance(word.visits, int) and word.visits >= k):
         yield Finding(where, f"the vocabulary doesn't say that {k} visits shared it")
 

@@ -4,7 +4,7 @@ Where its standard output and error go is a file now and then: that is searched 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +19,9 @@ IN_MEMORY: Final = re.compile(r"/memfd:anonproxy-counters|/dev/shm/sem\.\w{1,32}
 
 def look(evidence: Evidence) -> Outcome:
     """Go through everything that the processes have open."""
-    processes, root = evidence.machine.processes, evidence.root.resolve()
+    processes, outputs, root = evidence.machine.processes, evidence.machine.outputs, evidence.root.resolve()
     files = [(process, file) for process in processes for file in process.files or ()]
-    findings = [finding for process, file in files for finding in find(process, file, root)]
+    findings = [finding for process, file in files for finding in find(process, file, outputs, root)]
     unknown = [
         f"{process.shown}: its open files are not shown; run the audit as root"
         for process in processes
@@ -30,7 +30,7 @@ def look(evidence: Evidence) -> Outcome:
     return Outcome({"processes": len(processes), "open files": len(files)}, tuple(findings), tuple(unknown))
 
 
-def find(process: Process, file: OpenFile, root: Path) -> Iterator[Finding]:
+def find(process: Process, file: OpenFile, outputs: Collection[Path], root: Path) -> Iterator[Finding]:
     """Find a file that is written outside of the store, or that has no name any more."""
     if IN_MEMORY.fullmatch(file.path):
         return
@@ -38,7 +38,7 @@ def find(process: Process, file: OpenFile, root: Path) -> Iterator[Finding]:
         yield Finding(process.shown, f"keeps a file in memory that isn't declared{_describe(file)}")
     elif file.is_deleted and file.is_writable:
         yield Finding(process.shown, f"writes to a file that was deleted, so that nobody sees it{_describe(file)}")
-    elif file.is_writable and file not in process.outputs and not Path(file.path).is_relative_to(root):
+    elif file.is_writable and Path(file.path) not in outputs and not Path(file.path).is_relative_to(root):
         folder = Path(file.path).parent
         yield Finding(process.shown, f"writes outside of the store, to a file in {folder}{_describe(file)}")
 

@@ -181,7 +181,7 @@ def _days(evidence: Evidence, tier: Tier) -> Iterator[tuple[str, int, list[Table
     tables = sorted(evidence.tables(tier), key=_folder)
     for folder, of_day in groupby(tables, key=_folder):
         found = list(of_day)
-        yield folder, evidence.limits_on(found[0].place.day).k, found
+        yield folder, evidence.limits_on(found[0].place).k, found
 
 
 def _folder(table: Table) -> str:

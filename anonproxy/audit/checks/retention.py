@@ -10,10 +10,13 @@ from anonproxy.audit.check import Check, Finding, Outcome
 from anonproxy.audit.evidence import Evidence
 from anonproxy.audit.limits import Limits
 from anonproxy.audit.specimen import TODAY, write_hour
-from anonproxy.audit.tree import DAY_S, HOUR_S, Node, day_start
+from anonproxy.audit.tree import DAY_S, HOUR_S, Node, Tier, day_start
 from anonproxy.model.columns import HIT_COLUMNS
 
 HOT_ONLY: Final = frozenset(column.name for column in HIT_COLUMNS if column.hot_only)
+
+# What old logs are made into has no such columns, and is put there unfinished however old the day is.
+UNLINKED: Final[tuple[Tier, ...]] = ("hits", "daily", "vocabulary")
 
 # Housekeeping comes round a few times an hour.
 GRACE_S: Final = HOUR_S
@@ -23,10 +26,15 @@ def look(evidence: Evidence) -> Outcome:
     """Compare the day of every file with the time of its tier."""
     findings: list[Finding] = []
     looked_at: Counter[str] = Counter({"files": 0})
+    unlinked = {
+        table.path
+        for table in evidence.tables(*UNLINKED)
+        if evidence.is_imported(table.place) and not HOT_ONLY & table.columns.keys()
+    }
     for node in evidence.nodes:
         if node.kind == "file" and node.place and node.place.day:
             looked_at["files"] += 1
-            findings += find_overdue(node, node.place.day, evidence)
+            findings += find_overdue(node, node.place.day, evidence, is_unlinked=node.path in unlinked)
             if node.names > 1:
                 findings.append(Finding(node.path, "has a second name elsewhere: deleting it here won't delete it"))
     for table in evidence.tables("hits", "daily"):
@@ -37,10 +45,11 @@ def look(evidence: Evidence) -> Outcome:
     return Outcome(looked_at, tuple(findings))
 
 
-def find_overdue(node: Node, day: date, evidence: Evidence) -> Iterator[Finding]:
+def find_overdue(node: Node, day: date, evidence: Evidence, *, is_unlinked: bool) -> Iterator[Finding]:
     """Find a file that is older than its tier allows. What is unfinished may hold hot rows, whatever its name."""
     place = node.place
-    tier = "hot" if place and place.is_temporary else str(place.tier if place else "")
+    is_unsure = place is not None and place.is_temporary and not is_unlinked
+    tier = "hot" if is_unsure else str(place.tier if place else "")
     overdue_s = evidence.now_s - expires_at(day, tier, evidence.limits)
     if overdue_s > GRACE_S:
         span = f"{overdue_s / HOUR_S:.0f} hours" if overdue_s < 2 * DAY_S else f"{overdue_s / DAY_S:.0f} days"

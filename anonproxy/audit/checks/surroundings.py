@@ -53,6 +53,7 @@ _GIVEN: Final = tuple(map(ipaddress.IPv6Network, ("2000::/3", "fc00::/7", "fe80:
 MAX_LINE_CHARS: Final = 65_536
 HEAD_BYTES: Final = 8_192
 
+PIPED: Final = "prints to another program: what that one writes is searched where --look-in or [audit] look_in names it"
 ADDRESS, EMAIL, BARCODE = "an internet address", "an e-mail address", "a library barcode"
 
 
@@ -63,11 +64,14 @@ def look(evidence: Evidence) -> Outcome:
     unknown: list[str] = []
     named, machine = [root for root in evidence.look_in if root.exists()], evidence.machine
     missing = sorted({*evidence.look_in} - {*named})
-    roots = (*named, *machine.outputs, *machine.temporary_files(evidence.root))
-    for path in _walk(roots, unknown):
-        if told := set(detect(path.name)):
-            findings.append(Finding(f"{path.parent}/(a name of {len(path.name)} characters)", _join(told)))
-        shown = f"{path.parent}/(a name of {len(path.name)} characters)" if told else str(path)
+    places = [(root if root.is_dir() else root.parent, root) for root in (*named, *machine.outputs)]
+    places += [(Path("/"), path) for path in machine.temporary_files(evidence.root)]
+    names: dict[Finding, None] = {}
+    for base, path in _walk(places, unknown):
+        shown, told = _judge_names(base, path)
+        names |= dict.fromkeys(told)
+        if path.is_dir():
+            continue
         try:
             findings += _read(path, shown, looked_at)
         except (OSError, EOFError, zlib.error) as error:
@@ -77,11 +81,12 @@ def look(evidence: Evidence) -> Outcome:
     for unit in machine.units:
         looked_at["journals"] += 1
         findings += _scan(read_journal(unit, unknown), f"the journal of {unit}", looked_at)
+    unknown += machine.veiled
     if not looked_at["lines"] and not unknown and not machine.processes:
         unknown.append("what was named holds no line of text")
-    return Outcome(
-        looked_at, tuple(findings), tuple(unknown), tuple(f"{root}: there is nothing of that name" for root in missing)
-    )
+    figures = [f"{root}: there is nothing of that name" for root in missing]
+    figures += [f"{process.shown} {PIPED}" for process in machine.processes if process.is_piped]
+    return Outcome(looked_at, (*names, *findings), tuple(unknown), tuple(figures))
 
 
 def detect(line: str) -> Iterator[str]:
@@ -116,17 +121,28 @@ def _is_time(text: str) -> bool:
         return False
 
 
-def _walk(roots: Iterable[Path], unknown: list[str]) -> Iterator[Path]:
-    """Give every file below some paths; links are not followed."""
-    for root in roots:
+def _walk(places: Iterable[tuple[Path, Path]], unknown: list[str]) -> Iterator[tuple[Path, Path]]:
+    """Give everything below some paths, each with the folder from which on its names count; links are not followed."""
+    for base, root in places:
         if root.is_file():
-            yield root
+            yield base, root
             continue
         for folder, folders, names in os.walk(root, onerror=lambda error: unknown.append(_refused(error))):
             folders.sort()
-            for path in (Path(folder, name) for name in sorted(names)):
-                if path.is_file() and not path.is_symlink():
-                    yield path
+            for path in (Path(folder, name) for name in (*folders, *sorted(names))):
+                if not path.is_symlink() and (path.is_file() or path.is_dir()):
+                    yield base, path
+
+
+def _judge_names(base: Path, path: Path) -> tuple[str, list[Finding]]:
+    """Give a path without the names in it that show somebody, and say where those stand."""
+    shown, findings = base, []
+    for part in path.relative_to(base).parts:
+        told = set(detect(part))
+        shown /= f"(a name of {len(part)} characters)" if told else part
+        if told:
+            findings.append(Finding(str(shown), _join(told)))
+    return str(shown), findings
 
 
 def _refused(error: OSError) -> str:
@@ -161,18 +177,32 @@ def _scan(stream: Iterable[bytes], shown: str, looked_at: Counter[str]) -> Itera
 
 
 def read_journal(unit: str, unknown: list[str], since_s: float = 0) -> Iterator[bytes]:
-    """Give the lines that systemd's journal holds of a service."""
-    command = ["journalctl", f"--unit={unit}", f"--since=@{since_s:.0f}", "--output=cat", "--no-pager", "--all"]
+    """Give the lines that systemd's journal holds of a service, and say where it can't be read.
+
+    journalctl is content where no journal is kept: one in which nobody ever said anything is no answer.
+    """
+    is_silent = True
     try:
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as of:
-            yield from of.stdout or ()
+        with _ask_journal(f"--unit={unit}", f"--since=@{since_s:.0f}") as answer:
+            for line in answer.stdout or ():
+                is_silent = False
+                yield line
+        if answer.returncode:
+            unknown.append(f"the journal of {unit} can't be read: run as root, or in the group systemd-journal")
+        elif is_silent and not _is_journal_kept():
+            unknown.append(f"the journal of {unit} can't be read: journalctl shows no line of anything here")
     except OSError:
         unknown.append(f"the journal of {unit} can't be read: there is no journalctl")
-        return
-    if of.returncode:
-        unknown.append(f"the journal of {unit} can't be read: run the audit as root, or in the group systemd-journal")
+
+
+def _is_journal_kept() -> bool:
+    with _ask_journal("--lines=1") as answer:
+        return bool(answer.communicate()[0])
+
+
+def _ask_journal(*arguments: str) -> subprocess.Popen[bytes]:
+    command = ["journalctl", *arguments, "--output=cat", "--no-pager", "--all", "--quiet"]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
 def _join(told: set[str]) -> str:
@@ -189,7 +219,7 @@ CHECK: Final = Check(
     claim="Nobody shows in logs and temporary folders",
     how="Every line of the files and folders that the configuration or the auditor names, of what the processes print "
     "to, of their journal, and of what they left in temporary folders, unpacked where it is gzip, and every name of a "
-    "file is searched for internet addresses, e-mail addresses and library barcodes; versions, hashes, "
+    "file or folder is searched for internet addresses, e-mail addresses and library barcodes; versions, hashes, "
     "loopback and units of systemd are spared.",
     look=look,
     sabotage=sabotage,

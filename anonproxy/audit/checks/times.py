@@ -33,7 +33,7 @@ def look(evidence: Evidence) -> Outcome:
 
 def find(evidence: Evidence, table: Table) -> Iterator[Finding]:
     """Find times that are exact, outside the hour or day of their path, or still to come."""
-    place, resolution_s = table.place, evidence.limits_on(table.place.day).resolution_s
+    place, resolution_s = table.place, evidence.limits_on(table.place).resolution_s
     length_s = DAY_S if place.hour is None else HOUR_S
     if place.starts_at > evidence.now_s + AHEAD_S:
         yield Finding(table.path, "its time is still to come")

@@ -38,14 +38,14 @@ def look(evidence: Evidence) -> Outcome:
     spans: dict[Value, Span] = {}
     foreign: list[Finding] = []
     resolution_s = _resolution(evidence)
-    days = {table.place.day for table in evidence.tables(*TIERS_LOOKED_AT)}
+    places = {table.place for table in evidence.tables(*TIERS_LOOKED_AT)}
 
     def find(table: Table) -> Iterator[Finding]:
-        yield from find_refused(table, evidence.limits_on(table.place.day).sites)
+        yield from find_refused(table, evidence.limits_on(table.place).sites)
         foreign.extend(_follow(table, spans))
 
     outcome = look_at_tables(evidence, TIERS_LOOKED_AT, find, (*VISIT, "time", "bot", "route"))
-    visit_max_s = max((evidence.limits_on(day).visit_max_s for day in days), default=evidence.limits.visit_max_s)
+    visit_max_s = max((evidence.limits_on(place).visit_max_s for place in places), default=evidence.limits.visit_max_s)
     longest_s = -(-visit_max_s // resolution_s) * resolution_s
     findings = (*outcome.findings, *foreign, *_find_long(spans, longest_s), *_find_small(spans))
     return Outcome({**outcome.looked_at, "visits": len(spans)}, findings, outcome.unknown)

@@ -30,6 +30,7 @@ from anonproxy.ingest.control import Answer, Control
 from anonproxy.ingest.countries import open_countries
 from anonproxy.ingest.intake import TALK, Intake, read_imported
 from anonproxy.ingest.live import Live
+from anonproxy.ingest.lost import LOST, find_lost
 from anonproxy.ingest.sitemap import fetch_sitemap_paths
 from anonproxy.keys.ring import KeyRing
 from anonproxy.keys.visits import Visits
@@ -39,6 +40,7 @@ from anonproxy.model.settings import Settings
 from anonproxy.model.vocabularies import DropReason
 from anonproxy.model.vocabulary import Entry
 from anonproxy.store.imports import finish_days
+from anonproxy.store.layout import DAY_S
 from anonproxy.store.lock import StoreLock
 from anonproxy.store.objects import open_objects
 from anonproxy.store.publish import Publisher
@@ -102,7 +104,7 @@ class Recorder:
         self._is_closed = False
         self._unwritten: list[tuple[str, Details]] = []  # ledger entries that a full disk refused
         self._counts: Counter[str] = Counter()
-        self._next_flush_s = time_s
+        self._next_flush_s = self._next_look_s = time_s
         if not self._watch.is_believed:  # told first: what follows bears the doubted time
             self._note(DOUBTED, {})
         self._note("started", {"version": __version__})
@@ -278,6 +280,15 @@ class Recorder:
     def _purge(self) -> None:
         with self._disk:
             purge(self._root, int(self._clock()), self._settings.store, self._settings.privacy.k, self._journal)
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        """Tell the ledger once a day which hours are gone without a word."""
+        now = int(self._clock())
+        if now >= self._next_look_s:
+            for path in find_lost(self._root, now, self._settings.store):
+                self._journal(LOST, {"file": path})
+            self._next_look_s = now + DAY_S
 
     def _publish(self) -> None:
         """Bring what is settled to the object store; rows are written meanwhile, and the days of an import wait."""

@@ -707,13 +707,15 @@ def test_waits_for_the_entry_of_the_last_hour(store: Path) -> None:
 
 
 def test_a_restored_backup_is_no_tampering(store: Path) -> None:
-    """Backups leave hours out. Two days after one was restored, those that were never settled are told as a figure."""
+    """Backups leave hours out. They are missing until the ledger is told that they are lost, and then a figure."""
     hour = write_hour(store, TODAY - 3 * DAY_S + 10 * HOUR_S)
     (store / hour).unlink()
     tidy(store)
+    assert judge(store) == {"ledger": Verdict.FAIL}
+    sign(store, "lost", {"file": hour})
     assert judge(store) == {}
     (check,) = (check for check in CHECKS if check.code == "ledger")
-    assert str(check.look(Evidence(store, NOW)).figures[0]).endswith("which has none: 1")
+    assert str(check.look(Evidence(store, NOW)).figures[0]).endswith("restored backup: 1")
     removed(SEALED)(store)
     assert judge(store) == {"ledger": Verdict.FAIL}
 

@@ -318,10 +318,13 @@ def test_truncation_without_a_head_shows_in_the_files(store: Path) -> None:
 
 
 def test_a_restored_backup_is_told_and_no_tampering(store: Path) -> None:
-    """A backup leaves hours out: those that were never settled count as lost once their two days are over."""
+    """A backup leaves hours out: they are missing until the ledger is told, in a signed entry, that they are lost."""
     hour = write_hour(store, TODAY - 3 * DAY_S)
     (store / hour).unlink()
     tidy(store)
+    (missing,) = verify_with_package(store)
+    assert verify_with_script(store) == (1, [missing])
+    sign(store, "lost", {"file": hour})
     assert verify_with_package(store) == []
     assert verify_with_script(store) == (0, [])
     (store / SEALED).unlink()

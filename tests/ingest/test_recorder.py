@@ -10,6 +10,9 @@ import pyarrow as pa
 import pytest
 
 from anonproxy.anonymize.request import RawRequest
+from anonproxy.audit.check import Verdict
+from anonproxy.audit.checks.ledger import CHECK as LEDGER_CHECK
+from anonproxy.audit.evidence import Evidence
 from anonproxy.audit.ledger import Ledger
 from anonproxy.ingest.batch import RAW_SCHEMA, TEXTS
 from anonproxy.ingest.clock_watch import CONFIRM_S
@@ -281,6 +284,26 @@ def test_rows_for_a_settled_date_are_counted_as_late(tmp_path: Path) -> None:
         assert recorder.counts["written"] == 20
         assert recorder.counts["pending"] == 0
     assert rows(tmp_path) == 20
+
+
+def test_hours_that_are_gone_without_a_word_are_told_as_lost(tmp_path: Path) -> None:
+    """A restored backup has no hours: after their two days the ledger says so, once, and the audit passes again."""
+    world = World()
+    with recording(tmp_path, world) as recorder:
+        record(recorder, world)
+        world.wait(2 * HOUR_S)
+        recorder.keep_house()
+        (hour,) = tmp_path.glob("hot/*/*/*.parquet")
+        hour.unlink()
+        for _ in range(3 * 12):
+            world.wait(2 * HOUR_S)
+            recorder.tick()
+            recorder.keep_house()
+            is_over = world.time_s >= MIDDAY + 1.5 * DAY_S
+            assert count_events(tmp_path)["lost"] <= is_over
+    (lost,) = (entry.details for entry in entries(tmp_path) if entry.event == "lost")
+    assert lost == {"file": hour.relative_to(tmp_path).as_posix()}
+    assert LEDGER_CHECK.look(Evidence(tmp_path, world.time_s)).verdict == Verdict.PASS
 
 
 def test_a_restless_clock_never_revives_a_key(tmp_path: Path) -> None:

@@ -10,11 +10,10 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from anonproxy.audit.check import Check, Finding, Outcome
-from anonproxy.audit.checks.retention import expires_at
 from anonproxy.audit.evidence import Evidence
 from anonproxy.audit.ledger import PUBLIC_KEY, TIME_RESOLUTION_S, Entry, LedgerBroken, verify_lines
 from anonproxy.audit.specimen import LEDGER
-from anonproxy.audit.tree import HOUR_S, Node, Place, parse_place
+from anonproxy.audit.tree import HOUR_S, Node, parse_place
 
 # An entry stands before its act is done, and a seal takes a moment: what is younger is not held against anybody.
 GRACE_S: Final = 900
@@ -42,6 +41,7 @@ class Account:
     gone: set[str] = field(default_factory=set)
     imported: set[str] = field(default_factory=set)  # days, as folders of a tier are named
     written_at: dict[str, int] = field(default_factory=dict)
+    lost: int = 0  # hours that were gone without a word, as after a restored backup
 
     def put(self, path: str, digest: str | int | None, time_s: int) -> None:
         """Note that a file was written."""
@@ -93,7 +93,7 @@ def look(evidence: Evidence) -> Outcome:
         *(f"{node.path}: no digest stands in the ledger" for node in nodes if account.files.get(node.path, "") is None),
     )
     return Outcome(
-        {"entries": len(entries), "files": len(nodes)}, findings, unknown, tuple(_figures(evidence, account))
+        {"entries": len(entries), "files": len(nodes)}, findings, unknown, tuple(_figures(account))
     )
 
 
@@ -117,7 +117,8 @@ def replay(entries: list[Entry]) -> Account:
                 for tier in ("hits", "daily"):
                     if digest := details.get(f"{tier}_sha256"):
                         account.put(f"{tier}/{day}/{tier}.parquet", digest, entry.time_s)
-            case "purged":
+            case "purged" | "lost":
+                account.lost += entry.event == "lost"
                 account.take(str(details["file"]) if "file" in details else f"{details.get('tier')}/{day}")
     return account
 
@@ -158,21 +159,13 @@ def find_missing(evidence: Evidence, nodes: list[Node], account: Account) -> Ite
         is_old = evidence.now_s - account.written_at[path] > GRACE_S
         place = parse_place(path, "file")
         is_kept_back = evidence.bucket is not None and place is not None and place.tier == "hot"  # never published
-        is_due = place is not None and not is_kept_back and not _is_past(evidence, place)
-        if is_old and is_due and path not in merging and not (evidence.root / path).exists():
+        if is_old and place and not is_kept_back and path not in merging and not (evidence.root / path).exists():
             yield Finding(path, "was written according to the ledger, and is gone without an entry")
 
 
-def _is_past(evidence: Evidence, place: Place) -> bool:
-    """Tell whether the time of a sealed hour is over, so that it may be nowhere any more, whatever became of it."""
-    is_hot, day = place.tier == "hot", place.day
-    return is_hot and day is not None and expires_at(day, "hot", evidence.limits) <= evidence.now_s
-
-
-def _figures(evidence: Evidence, account: Account) -> Iterator[str]:
-    past = [path for path in account.files if (place := parse_place(path, "file")) and _is_past(evidence, place)]
-    if lost := sum(not (evidence.root / path).exists() for path in past):
-        yield f"hours that were lost before their day was settled, as by a restored backup, which has none: {lost:,}"
+def _figures(account: Account) -> Iterator[str]:
+    if account.lost:
+        yield f"hours that were lost before their day was settled, as by a restored backup: {account.lost:,}"
 
 
 def find_visits(evidence: Evidence, account: Account) -> Iterator[Finding]:

@@ -92,9 +92,7 @@ def look(evidence: Evidence) -> Outcome:
         *(f"entry {entry.seq}: {what}" for entry in entries for what in _unexplained(entry)),
         *(f"{node.path}: no digest stands in the ledger" for node in nodes if account.files.get(node.path, "") is None),
     )
-    return Outcome(
-        {"entries": len(entries), "files": len(nodes)}, findings, unknown, tuple(_figures(account))
-    )
+    return Outcome({"entries": len(entries), "files": len(nodes)}, findings, unknown, tuple(_figures(account)))
 
 
 def replay(entries: list[Entry]) -> Account:

@@ -8,7 +8,7 @@ data/bots.toml.
 import re
 import tomllib
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
@@ -86,7 +86,14 @@ BOT_MARKS: Final = _fold_all(BOTS_TABLE["marks"]["anywhere"])
 PEOPLE_START: Final = _fold_all(BOTS_TABLE["marks"]["people_start_with"])
 PEOPLE_CONTAIN: Final = _fold_all(BOTS_TABLE["marks"]["people_contain"])
 
-resolve_families: Final = Resolver(load_lazy_builtins())
+
+@cache
+def load_resolver() -> Resolver:
+    """Load the public list of browsers and systems once it is needed: it takes longer than all else at a start.
+
+    Reveals: nothing about a visitor
+    """
+    return Resolver(load_lazy_builtins())
 
 
 # Of a log without User-Agents nobody can tell who is a bot. That all are would be the greater mistake: nothing would be
@@ -114,7 +121,7 @@ def sort_agent(user_agent: str) -> Agent:
     if bot:
         return Agent(*NO_SCREEN, bot)
     folded = user_agent.lower()
-    families = resolve_families(user_agent, Domain.USER_AGENT | Domain.OS)
+    families = load_resolver()(user_agent, Domain.USER_AGENT | Domain.OS)
     browser = BROWSER_BY_FAMILY.get(families.user_agent.family, "Other") if families.user_agent else "Other"
     marked = next((browser for mark, browser in BROWSER_BY_MARK.items() if mark in folded), browser)
     os = OS_BY_FAMILY.get(families.os.family, "Other") if families.os else "Other"

@@ -75,9 +75,10 @@ def test_stock_mitmdump_serves_records_and_says_nothing(start: Start, tmp_path: 
         visitor.sendall(b"GET /hunter2 HT")
     process.terminate()
     assert process.wait(PATIENCE_S) == 0
-    loading, *said = (tmp_path / "said").read_text().splitlines()
+    said = (tmp_path / "said").read_text().splitlines()
+    (loading,) = (line for line in said if line != "anonproxy records what mitmdump serves")  # in either order
     assert loading.endswith(f"Loading script {mitmdump.__file__}")
-    assert said == ["anonproxy records what mitmdump serves"]
+    assert len(said) == 2
     assert any((tmp_path / "store" / "hot").rglob("*.parquet"))
     result = search([tmp_path], [Mark("secret", "hunter2"), Mark("address", "203.0.113.7")])
     assert not result.hits

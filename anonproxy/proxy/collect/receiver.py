@@ -105,8 +105,11 @@ class Intake:
             if self._block.end > FULL_BYTES:
                 self.hand_over()
             key.data(key.fileobj)
-        if self._block.end > FULL_BYTES or (self._block.end and steady() - self._gathering_since_s >= GATHER_S):
-            self.hand_over()
+        if self._block.end:
+            now_s = steady()
+            self._gathering_since_s = self._gathering_since_s or now_s
+            if self._block.end > FULL_BYTES or now_s - self._gathering_since_s >= GATHER_S:
+                self.hand_over()
         self._sender.pump()
         if ready and self._nap_s:
             time.sleep(self._nap_s)
@@ -122,7 +125,6 @@ class Intake:
         if self._sender.is_waiting:
             return RETRY_S
         if self._block.end:
-            self._gathering_since_s = self._gathering_since_s or steady()
             return max(0.0, GATHER_S - (steady() - self._gathering_since_s))
         return None
 

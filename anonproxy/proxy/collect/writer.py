@@ -38,8 +38,10 @@ def gather(receiver: Receiver) -> Iterator[bytes]:
     try:
         while True:
             blocks, ends_s = [take_block(receiver)], steady() + BATCH_S
-            while sum(map(len, blocks)) < BATCH_BYTES and receiver.is_waiting(ends_s - steady()):
+            room = BATCH_BYTES - len(blocks[0])
+            while room > 0 and receiver.is_waiting(ends_s - steady()):
                 blocks.append(take_block(receiver))
+                room -= len(blocks[-1])
             yield b"".join(blocks)
             blocks = []
     except EOFError:

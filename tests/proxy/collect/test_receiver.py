@@ -12,7 +12,7 @@ import pytest
 
 from anonproxy.proxy.channel import Receiver, open_channel
 from anonproxy.proxy.collect.blocks import BlockSender, take_block
-from anonproxy.proxy.collect.receiver import Intake, receive_all
+from anonproxy.proxy.collect.receiver import GATHER_S, Intake, receive_all
 from anonproxy.proxy.counters import Counters
 
 
@@ -62,6 +62,28 @@ def test_no_room_for_another_connection_ends_nothing(counters: Counters, listene
             assert [take_block(receiver), take_block(receiver)] == [b"one\n", b"two\n"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_lines_that_come_one_by_one_share_a_block(
+    counters: Counters, listeners: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the receiver looks: a block for each would cost it and the writer most of their time."""
+    before, time_s = signal.getsignal(signal.SIGTERM), [1000.0]
+    monkeypatch.setattr("anonproxy.proxy.collect.receiver.steady", lambda: time_s[0])
+    sending, receiving = open_channel()
+    try:
+        with sending, receiving, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            intake = Intake(listeners[:1], BlockSender(sending, 0, counters.workers[0], lambda: True))
+            for number in range(10):
+                out.sendto(b"%d" % number, listeners[0].getsockname())
+                intake.look()
+                assert counters.workers[0]["sent"] == 0
+            time_s[0] += 2 * GATHER_S
+            intake.look(is_waiting=False)
+            assert take_block(Receiver(receiving, counters)) == b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"
+    finally:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, before)
 

@@ -71,7 +71,7 @@ def prepare(requests: pa.Table, context: Context) -> Prepared:
     numbered |= {name: done.columns[name].narrow() for name in ("session", "next_session")}
     rows = {name: done.columns[name].gather(CODED_SCHEMA.field(name).type) for name in CLOSED_COLUMNS}
     rows |= {name: column.codes.cast(pa.int32()) for name, column in numbered.items()}
-    rows["seconds"] = done.time_s
+    rows["time_s"] = done.time_s
     rows["is_pageview"] = done.columns["is_pageview"].gather(pa.bool_())
     return Prepared(pa.table(rows), {name: column.values for name, column in numbered.items()}, done.dropped)
 
@@ -116,7 +116,7 @@ class Epoch:
     def _make_hits(
         self, rows: pa.Table, values: Mapping[str, tuple[Any, ...]], context: Context, first_visit: int
     ) -> pa.Table:
-        order = sort_by_time(rows["seconds"].combine_chunks())
+        order = sort_by_time(rows["time_s"].combine_chunks())
         if any(values["next_session"]):
             marks = self._walk_visits(rows, order, values)
         else:
@@ -137,9 +137,9 @@ class Epoch:
         ring = KeyRing(self._privacy, self._starts_in_s)
         visits = Visits(ring, self._privacy.visit_idle_min * 60, self._privacy.visit_max_h * 3600)
         try:
-            sorted_ = {name: rows[name].take(order).to_pylist() for name in (*VISIT_COLUMNS, "seconds")}
+            sorted_ = {name: rows[name].take(order).to_pylist() for name in (*VISIT_COLUMNS, "time_s")}
             sessions, next_sessions = (map(values[name].__getitem__, sorted_[name]) for name in VISIT_COLUMNS[:2])
-            marks, _ = walk_visits(sessions, next_sessions, sorted_["seconds"], sorted_["is_pageview"], visits)
+            marks, _ = walk_visits(sessions, next_sessions, sorted_["time_s"], sorted_["is_pageview"], visits)
         finally:
             visits.forget()
             ring.wipe()
@@ -155,7 +155,7 @@ class Epoch:
         order = order.filter(has_visit.take(session).take(order))
         order = order.take(pc.array_sort_indices(session.take(order)))  # which leaves equal ones in their order
         session, time_s, is_page = (
-            rows[name].combine_chunks().take(order) for name in ("session", "seconds", "is_pageview")
+            rows[name].combine_chunks().take(order) for name in ("session", "time_s", "is_pageview")
         )
         starts = cut(session, time_s, idle_s, max_s)
         piece = number_pieces(starts)

@@ -205,13 +205,13 @@ class _Importer:
         prepared = prepare(self._name_hosts(requests), self._context)
         if counts:
             self._lost.update(prepared.dropped)
-        ends_s = self._find_ends(prepared.rows["seconds"])
+        ends_s = self._find_ends(prepared.rows["time_s"])
         epochs = ends_s.unique().to_pylist()
         for end_s in epochs:
             rows = prepared.filter(pc.equal(ends_s, end_s)) if len(epochs) > 1 else prepared
             epoch = self._epochs.get(end_s)
             if epoch is None:
-                epoch = self._epochs[end_s] = Epoch(self._privacy, pc.min(rows.rows["seconds"]).as_py())
+                epoch = self._epochs[end_s] = Epoch(self._privacy, pc.min(rows.rows["time_s"]).as_py())
             epoch.add(rows)
 
     def _name_hosts(self, requests: pa.Table) -> pa.Table:

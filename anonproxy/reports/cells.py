@@ -30,6 +30,7 @@ import pyarrow as pa
 from anonproxy.model.vocabularies import OTHER
 from anonproxy.reports.period import Period
 from anonproxy.reports.run import round_to
+from anonproxy.store.count import PARTS_OF_PAGE
 from anonproxy.store.tables import SCHEMAS
 
 # Pages that count as one visit where visits are not known: 99 of 100 visits look at fewer.
@@ -39,9 +40,6 @@ PAGES_PER_VISIT: Final = 20
 PARTITIONS: Final = frozenset(
     {"page", "kind", "country", "network_class", "browser", "os", "device", "language", "status"}
 )
-
-# Pages of one kind. They name what `page` names, and leave no rest to lay beside the rest of `page`.
-PARTS_OF_PAGE: Final = frozenset({"search", "item", "download"})
 
 
 class Cell(NamedTuple):

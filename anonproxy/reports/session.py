@@ -21,7 +21,7 @@ import pyarrow.dataset as ds
 from anonproxy.clock import now, steady
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.vocabularies import OTHER
-from anonproxy.reports.cells import COUNTED, PARTS_OF_PAGE, Cell, Month, gather_month, read_cells, tell
+from anonproxy.reports.cells import COUNTED, Cell, Month, gather_month, read_cells, tell
 from anonproxy.reports.period import Period, end_of_month, move_months, parse_period
 from anonproxy.reports.run import (
     FILTERS,
@@ -36,6 +36,7 @@ from anonproxy.reports.run import (
     run_report,
 )
 from anonproxy.reports.steps import step_counts, step_daily
+from anonproxy.store.count import PARTS_OF_PAGE
 from anonproxy.store.read import DEFAULT_K, Version, View, open_store
 
 # How old an answer may be: a store that is written to changes every few seconds.

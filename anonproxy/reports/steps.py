@@ -1,4 +1,4 @@
-"""Figures of days that go on, told in steps.
+"""Counts of days that go on, told in steps.
 
 Whoever looks again and again sees what has come meanwhile, and that may be one visit: its page, its country and its
 device each have one more than before. So a figure that was told is told anew once k visits more are behind it. (Where
@@ -15,6 +15,7 @@ import pyarrow as pa
 from anonproxy.model.vocabularies import OTHER
 from anonproxy.reports.cells import PAGES_PER_VISIT
 from anonproxy.reports.run import Counted, Requests
+from anonproxy.store.count import Counts
 from anonproxy.store.tables import SCHEMAS
 
 
@@ -27,41 +28,31 @@ class Place(NamedTuple):
     value: str
 
 
-class Figures(NamedTuple):
-    """What a row of `daily` counts."""
-
-    hits: int = 0
-    pageviews: int = 0
-    visits: int = 0
-    bounces: int = 0
-    seconds: int = 0
-
-
 def step_daily(told: pa.Table | None, now: pa.Table, k: int) -> pa.Table:
     """Take the totals of hot days as far as they may be told; None when nothing was told before.
 
     Shape: the columns of `daily`
     """
 
-    def has_grown(place: Place, before: Figures, after: Figures) -> bool:
+    def has_grown(place: Place, before: Counts, after: Counts) -> bool:
         hits, pageviews, visits, *_ = (abs(a - b) for a, b in zip(after, before, strict=True))
         return max(visits, pageviews // PAGES_PER_VISIT, hits if place.dimension == "bot" else 0) >= k
 
     before, after = None if told is None else _by_place(told), _by_place(now)
-    stepped = _step(before, after | _keep_named(before or {}, after), Figures(), has_grown)
+    stepped = _step(before, after | _keep_named(before or {}, after), Counts(), has_grown)
     rows = [place._asdict() | figures._asdict() for place, figures in stepped.items()]
     return pa.Table.from_pylist(rows, schema=SCHEMAS["daily"])
 
 
-def _keep_named(told: Mapping[Place, Figures], now: Mapping[Place, Figures]) -> dict[Place, Figures]:
+def _keep_named(told: Mapping[Place, Counts], now: Mapping[Place, Counts]) -> dict[Place, Counts]:
     """Take what was named out of `(other)` again, on days that are still hot."""
-    kept: dict[Place, Figures] = {}
+    kept: dict[Place, Counts] = {}
     for place in told.keys() - now.keys():
         rest = place._replace(value=OTHER)
         if place != rest and place._replace(dimension="total", value="") in now:
             kept[place] = told[place]
-            left = zip(kept.get(rest, now.get(rest, Figures())), told[place], strict=True)
-            kept[rest] = Figures(*(max(0, figure - taken) for figure, taken in left))
+            left = zip(kept.get(rest, now.get(rest, Counts())), told[place], strict=True)
+            kept[rest] = Counts(*(max(0, figure - taken) for figure, taken in left))
     return kept
 
 
@@ -88,9 +79,9 @@ def _step[Key, Value](
     return {key: value for key, value in stepped.items() if value != nothing}
 
 
-def _by_place(table: pa.Table) -> dict[Place, Figures]:
-    places, figures = (zip(*(table[name].to_pylist() for name in row._fields), strict=True) for row in (Place, Figures))
-    return {Place(*place): Figures(*each) for place, each in zip(places, figures, strict=True)}
+def _by_place(table: pa.Table) -> dict[Place, Counts]:
+    places, figures = (zip(*(table[name].to_pylist() for name in row._fields), strict=True) for row in (Place, Counts))
+    return {Place(*place): Counts(*each) for place, each in zip(places, figures, strict=True)}
 
 
 def _by_label(counted: Counted) -> dict[Requests, tuple[int, ...]]:

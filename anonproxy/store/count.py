@@ -29,11 +29,11 @@ class Place(NamedTuple):
 class Counts(NamedTuple):
     """The measures of a cell."""
 
-    hits: int
-    pageviews: int
-    visits: int
-    bounces: int
-    seconds: int
+    hits: int = 0
+    pageviews: int = 0
+    visits: int = 0
+    bounces: int = 0
+    seconds: int = 0
 
 
 Cells = dict[Place, dict[str, Counts]]
@@ -47,8 +47,9 @@ TOGETHER: Final = (
     ("broken",),
     ("failing",),
 )
-# Dimensions that are columns, and pages that are dimensions of their own.
+# Dimensions that are columns.
 PLAIN: Final = ("kind", "country", "network_class", "browser", "os", "device", "language")
+# Pages of one kind. They name what `page` names, and leave no rest to lay beside the rest of `page`.
 PARTS_OF_PAGE: Final = ("search", "item", "download")
 # Pages that a visit begins and ends with.
 ENDS: Final = ("entry", "exit")
@@ -107,7 +108,7 @@ def _count_robots(rows: pa.Table) -> Counted:
     robots = join([encode(rows[name]) for name in ("date", "site", "bot")])
     for counted in robots.codes.value_counts().to_pylist():
         day, site, bot = robots.values[counted["values"]]
-        yield Place(day, site, "bot"), bot, Counts(counted["counts"], 0, 0, 0, 0)
+        yield Place(day, site, "bot"), bot, Counts(counted["counts"])
 
 
 def _count_people(rows: pa.Table) -> Counted:

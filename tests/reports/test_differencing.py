@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from anonproxy.reports import session as sessions
-from anonproxy.reports.cells import PARTS_OF_PAGE
 from anonproxy.reports.period import Period
 from anonproxy.reports.run import Query, Report, definitions
 from anonproxy.reports.session import Session
+from anonproxy.store.count import PARTS_OF_PAGE
 from anonproxy.store.settle import settle
 from tests.reports.test_cells import NOVEMBER_21
 from tests.store.examples import DAY_S, HOUR_S, MIDNIGHT, K, Notes, hit, settings, visits, write

@@ -16,6 +16,7 @@ from anonproxy.store.lock import StoreLock
 from anonproxy.store.objects import open_objects
 from anonproxy.store.publish import Publisher
 from anonproxy.store.seal import Journal
+from anonproxy.store.version import verify_version
 
 trust_clock = click.option(
     "--trust-clock", is_flag=True, help="The date of this machine is right, however long the store was at rest."
@@ -44,6 +45,7 @@ def opened(settings: Settings, *, dry_run: bool, trust_clock: bool) -> Iterator[
     else:
         lock = StoreLock(root)
         try:
+            verify_version(root)
             ledger = Ledger(root / "ledger", now())
             verify_clock(ledger, now(), trust_clock=trust_clock)
 

@@ -23,9 +23,12 @@ from anonproxy.store.imports import Made, Refusal, finish_days
 from anonproxy.store.lock import StoreLock
 from anonproxy.store.objects import open_objects
 from anonproxy.store.publish import Publisher
+from anonproxy.store.version import verify_version
 
 # How long an import waits for a writer that has ended. After several ends a supervisor pauses for half a minute.
 RESTARTED_WITHIN_S: Final = 60.0
+# How long it waits for one that may just be starting: what holds the store may also be none that ever answers.
+STARTED_WITHIN_S: Final = 10.0
 RETRY_S: Final = 0.2
 ATTEMPTS: Final = 3
 
@@ -53,6 +56,12 @@ class ImportStore(Protocol):
     def tell_shredded(self, files: int, /) -> None:
         """Tell in the ledger that the originals are about to be deleted."""
 
+    def publish(self) -> None:
+        """Bring what was imported to the object store, if there is one."""
+
+    def close(self) -> None:
+        """Leave the store to others."""
+
 
 class OwnStore:
     """A store that nothing records into: this process holds its lock and its ledger.
@@ -67,6 +76,7 @@ class OwnStore:
         self._settings = settings
         self._lock = StoreLock(root)
         try:
+            verify_version(root)
             self._ledger = Ledger(root / "ledger", now())
             for path in (root / "ledger", *(root / "ledger").iterdir()):
                 inherit_owner(path, root)
@@ -105,7 +115,7 @@ class OwnStore:
 class RunningStore:
     """A store that a proxy or a collector records into: its recorder is handed each day, and writes it.
 
-    Raises: StoreError when it takes none; OSError when nothing answers
+    Raises: StoreError when it takes none; OSError when nothing answers; EOFError when it hangs up
     """
 
     is_running = True
@@ -113,10 +123,7 @@ class RunningStore:
     def __init__(self, root: Path, settings: Settings, *, replaces: bool) -> None:
         self._root = root
         self._introduced = introduce(digest_settings(settings), replaces=replaces)
-        try:
-            self._connection = self._introduce()
-        except EOFError:  # one that knows nothing of imports
-            raise StoreError(f"{root}: {REMEDIES[Objection.VERSION]}") from None
+        self._connection = self._introduce()
 
     def write(self, made: Made) -> Refusal | None:
         """Hand a day over. If the recorder ends before it has answered, the next one is handed the same day."""
@@ -146,6 +153,9 @@ class RunningStore:
                 f"{self._root}: the anonproxy that records into this store has ended, so its ledger can't tell what "
                 "is deleted. Nothing is; start the same again"
             ) from None
+
+    def publish(self) -> None:
+        """Leave it to the recorder, which publishes what is settled whenever it keeps house."""
 
     def close(self) -> None:
         """Hang up."""
@@ -206,16 +216,25 @@ def open_for_import(root: Path, settings: Settings, *, replaces: bool = False) -
 
     Raises: StoreError when somebody else holds it who takes no days
     """
-    try:
-        own = OwnStore(root, settings)
-    except StoreBusy as busy:
+    with closing(_open_soon(root, settings, replaces=replaces)) as store:
+        yield store
+        store.publish()
+
+
+def _open_soon(root: Path, settings: Settings, *, replaces: bool) -> ImportStore:
+    """Open a store; whoever holds it without an answer may be starting just now, or have ended in a moment."""
+    deadline_s = steady() + STARTED_WITHIN_S
+    while True:
         try:
-            running = RunningStore(root, settings, replaces=replaces)
+            return OwnStore(root, settings)
+        except StoreBusy as error:
+            busy = error
+        try:
+            return RunningStore(root, settings, replaces=replaces)
+        except EOFError:  # one that knows nothing of imports
+            failure = StoreError(f"{root}: {REMEDIES[Objection.VERSION]}")
         except OSError:
-            raise StoreBusy(f"{busy}; if it is another import, wait for its end") from None
-        with closing(running):
-            yield running
-    else:
-        with closing(own):
-            yield own
-            own.publish()
+            failure = StoreBusy(f"{busy}; if it is another import, wait for its end")
+        if steady() > deadline_s:
+            raise failure
+        time.sleep(RETRY_S)

@@ -47,6 +47,7 @@ from anonproxy.store.publish import Publisher
 from anonproxy.store.purge import purge
 from anonproxy.store.seal import seal
 from anonproxy.store.settle import settle
+from anonproxy.store.version import verify_version
 from anonproxy.store.write import Announce, SegmentWriter
 
 WRITTEN: Final = "written"
@@ -72,14 +73,16 @@ class Recorder:
         clock: Clock = now,
         steady: Clock = steady,
         announce: Announce = lambda _name, _rows: nullcontext(),
+        lock: StoreLock | None = None,
     ) -> None:
         self._settings = settings
         self._announce = announce
         self._clock = clock
         self._steady = steady
         self._root = Path(settings.store.folder)
-        self._lock = StoreLock(self._root)
+        self._lock = lock or StoreLock(self._root)
         try:
+            verify_version(self._root)
             self._begin()
         except OSError as error:
             self._lock.release()

@@ -25,6 +25,7 @@ class Assignment:
     listen_fds: tuple[int, ...] = ()  # the sockets that visitors reach
     tls_fds: tuple[int, ...] = ()  # those that they reach over TLS
     asked_fds: tuple[int, ...] = ()  # where the supervisor asks who asks most
+    lock_fds: tuple[int, ...] = ()  # the right to write to the store
     own_pages: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
@@ -37,14 +38,15 @@ class Assignment:
         """Read an assignment."""
         plain = json.loads(text)
         plain["settings"] = Settings.model_validate(plain["settings"])
-        for name in ("listen_fds", "tls_fds", "asked_fds"):
+        for name in ("listen_fds", "tls_fds", "asked_fds", "lock_fds"):
             plain[name] = tuple(plain[name])
         return cls(**plain)
 
     @property
     def inherited_fds(self) -> tuple[int, ...]:
         """Return the open files that the child must inherit."""
-        return (self.counters_fd, self.channel_fd, *self.listen_fds, *self.tls_fds, *self.asked_fds)
+        named = (*self.listen_fds, *self.tls_fds, *self.asked_fds, *self.lock_fds)
+        return (self.counters_fd, self.channel_fd, *named)
 
 
 def begin_child() -> Assignment:

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Final
 
 from anonproxy.clock import now
@@ -27,6 +28,7 @@ from anonproxy.proxy.say import Say, count_noun, say, speak
 from anonproxy.proxy.sites import parse_upstream
 from anonproxy.proxy.talkers import MAX_REPORT_BYTES, Report, merge_reports, render_report
 from anonproxy.proxy.tls import Certificates, follow_files, render_day
+from anonproxy.store.lock import StoreLock
 
 WRITER: Final = "anonproxy.proxy.writer"
 WORKER: Final = "anonproxy.proxy.worker"
@@ -105,33 +107,48 @@ def verify_no_loop(settings: Settings, *listeners: socket.socket) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What is to run: settings that are known to work, the sockets they name, and the certificates they need."""
+    """What is to run: settings that are known to work, the sockets they name, the certificates they need, and the store
+    to write to, which stays locked while one writer follows another.
+    """
 
     settings: Settings
     listeners: Mapping[str, socket.socket]  # by the name of their setting
     certificates: Certificates | None
     own_pages: Mapping[str, str]
+    lock: StoreLock
 
     def fds(self, setting: str) -> tuple[int, ...]:
         """Return the listener of a setting, if there is one, as children inherit it."""
         return (self.listeners[setting].fileno(),) if setting in self.listeners else ()
 
     def close(self, kept: "Plan | None" = None) -> None:
-        """Close the listeners that no other plan uses."""
+        """Close the listeners that no other plan uses, and let go of the store."""
         for listener in self.listeners.values():
             if kept is None or listener not in kept.listeners.values():
                 listener.close()
+        if kept is None or self.lock is not kept.lock:
+            self.lock.release()
+
+
+def lock_store(settings: Settings, before: Plan | None) -> StoreLock:
+    """Lock the store that settings name, unless the plan before holds it already.
+
+    Raises: StoreError
+    """
+    if before and before.settings.store.folder == settings.store.folder:
+        return before.lock
+    return StoreLock(Path(settings.store.folder))
 
 
 def make_plan(settings: Settings, before: Plan | None = None, given: Given = NONE_GIVEN) -> Plan:
     """Open what the settings name; a listener whose setting didn't change, or that is given, is taken over.
 
-    Raises: OperatorError when a listener, a certificate or a page can't be had; nothing new is left open then
+    Raises: OperatorError when a listener, a certificate, a page or the store can't be had; nothing new stays open then
     """
     proxy = settings.proxy
     certificates = Certificates(proxy.certificates) if proxy.tls_listen else None
     listeners: dict[str, socket.socket] = {}
-    plan = Plan(settings, listeners, certificates, read_own_pages(proxy.error_pages))
+    plan = Plan(settings, listeners, certificates, read_own_pages(proxy.error_pages), lock_store(settings, before))
     try:
         for setting in LISTENERS:
             address = getattr(proxy, setting)
@@ -338,7 +355,10 @@ class Supervisor:
 
     def _writer_role(self, plan: Plan) -> Role:
         return Role(
-            self.writer_module, Assignment(plan.settings, os.getpid(), self._counters.fd, self._receiving.fileno())
+            self.writer_module,
+            Assignment(
+                plan.settings, os.getpid(), self._counters.fd, self._receiving.fileno(), lock_fds=(plan.lock.fd,)
+            ),
         )
 
     def _worker_roles(self, plan: Plan) -> list[Role]:

@@ -17,6 +17,7 @@ from anonproxy.proxy.child import EXIT_OPERATOR, begin_child
 from anonproxy.proxy.counters import NAMES, Counters, Row
 from anonproxy.proxy.say import Say, say
 from anonproxy.store.layout import SUFFIX
+from anonproxy.store.lock import StoreLock
 
 TICK_S: Final = 0.25
 # Sealing is due once an hour, settling and purging once a day: a few looks an hour are enough.
@@ -135,7 +136,8 @@ def run_writer(take_all: Callable[[Receiver, Recorder, Settings], None]) -> None
     counters = Counters(assignment.counters_fd)
     channel = socket.socket(fileno=assignment.channel_fd)
     try:
-        recorder = Recorder(assignment.settings, announce=SegmentNote(counters.writer))
+        [lock_fd] = assignment.lock_fds
+        recorder = Recorder(assignment.settings, announce=SegmentNote(counters.writer), lock=StoreLock.inherit(lock_fd))
     except OperatorError as error:
         say(Say.UNUSABLE, problem=str(error))  # of the configuration, never of traffic
         raise SystemExit(EXIT_OPERATOR) from None

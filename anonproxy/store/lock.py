@@ -1,15 +1,14 @@
-"""One writer at a time: a lock on the store's folder itself, which the kernel releases however the holder ends."""
+"""One writer at a time: a lock on the store's folder itself, which the kernel releases however its holders end."""
 
 import errno
 import fcntl
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from anonproxy.model.errors import StoreBusy, StoreError
 from anonproxy.store.disk import FOLDER_MODE
-from anonproxy.store.layout import KINDS, NEIGHBOURS, days, walk
-from anonproxy.store.tables import BrokenFile, verify_footer
+from anonproxy.store.layout import KINDS, NEIGHBOURS
 
 _REMEDIES: Final = {
     errno.EACCES: "Run this as root or as its owner; or give it to the user that runs anonproxy: chown -R",
@@ -24,8 +23,10 @@ _REMEDIES: Final = {
 class StoreLock:
     """The right to change a store. Taken when made; a new store's folder is made with it.
 
-    Raises: StoreBusy when another process has it; StoreError when the folder can't be used, isn't a store, or is of a
-            newer version
+    It belongs to an open file and not to a process: a supervisor holds it for its writers, so that nobody else takes
+    the store between the end of one and the start of the next.
+
+    Raises: StoreBusy when somebody else has it; StoreError when the folder can't be used or isn't a store
     """
 
     def __init__(self, root: Path) -> None:
@@ -43,7 +44,7 @@ class StoreLock:
             raise StoreError(f"{root}: can't be used as a store. {remedy}") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            verify_store(root)
+            verify_names(root)
         except BlockingIOError:
             os.close(self._file)
             raise StoreBusy(
@@ -53,27 +54,30 @@ class StoreLock:
             os.close(self._file)
             raise
 
+    @classmethod
+    def inherit(cls, fd: int) -> Self:
+        """Share a lock that a parent holds, and handed over as an open file."""
+        lock = cls.__new__(cls)
+        lock._file = fd
+        return lock
+
+    @property
+    def fd(self) -> int:
+        """Return the open file that a child inherits."""
+        return self._file
+
     def release(self) -> None:
-        """Let others write."""
+        """Let others write, once nobody who shares it holds it any more."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
 
-def verify_store(root: Path) -> None:
-    """Check that a folder is empty or a store of a version that this software knows.
+def verify_names(root: Path) -> None:
+    """Check that a folder is empty or a store.
 
     Raises: StoreError
     """
     names = set(os.listdir(root))
     if names and not names & NEIGHBOURS.union(KINDS):
         raise StoreError(f"{root}: holds other files and is no store. Name an empty or a new folder in store.path")
-    for kind in KINDS:
-        newest = max((day.date for day in days(root, kind)), default=None)
-        for day in days(root, kind):
-            if day.date == newest:
-                for path in walk(day.folder(kind)):
-                    try:
-                        verify_footer(path)
-                    except (BrokenFile, FileNotFoundError):
-                        continue

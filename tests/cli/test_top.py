@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from anonproxy.anonymize.agent import name_agent
 from anonproxy.audit.search import search
 from anonproxy.proxy.control import control_name
 from tests.support.marked_requests import HOST, Marks, head, talk
@@ -89,8 +90,10 @@ def test_addresses_are_shown_and_never_written(proxy: ProxyProcess, tmp_path: Pa
     marks = Marks()
     swarm, other = marks.address("address that asks most"), marks.address("address that asks once")
     word = marks.word("User-Agent")
+    agent = f"{word} bot/1.0 (+http://{word}.example)"
+    name = name_agent(agent)  # by chance, a word may have the name of a known bot in it
     for number in range(30):
-        sent = head("GET", "/", f"X-Forwarded-For: {swarm}", f"User-Agent: {word}bot/1.0 (+http://{word}.example)")
+        sent = head("GET", "/", f"X-Forwarded-For: {swarm}", f"User-Agent: {agent}")
         assert talk(proxy.port, sent).split()[1] in ({b"200"} if number < 5 else {b"200", b"429"})
     assert b" 404 " in talk(proxy.port, head("GET", "/nothing", f"X-Forwarded-For: {other}", "User-Agent: Lynx/2.9"))
 
@@ -99,12 +102,13 @@ def test_addresses_are_shown_and_never_written(proxy: ProxyProcess, tmp_path: Pa
     told = json.loads(piped.stdout)
     assert [row["address"] for row in told["addresses"]] == [swarm, other]
     assert [row["requests"] for row in told["addresses"]] == [30, 1]
-    assert [row["agent"] for row in told["addresses"]] == ["bot: other", "Text browser"]
+    assert [row["agent"] for row in told["addresses"]] == [name, "Text browser"]
     assert told["addresses"][1]["errors"] == 1
     assert told["total"]["requests"] == 31
     shown = on_terminal(proxy, "--once")
     assert swarm in shown
-    assert "bot: other" in shown
+    assert name.startswith("bot: ")
+    assert name in shown
     assert "never written" in shown
     assert word not in piped.stdout + shown
 

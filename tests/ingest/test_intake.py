@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
@@ -12,11 +13,12 @@ from anonproxy.ingest.intake import TALK, introduce
 from anonproxy.ingest.jobs import read_here
 from anonproxy.ingest.recorder import Recorder, digest_settings
 from anonproxy.ingest.run_import import run_import
-from anonproxy.model.errors import StoreError
+from anonproxy.model.errors import StoreBusy, StoreError
 from anonproxy.model.settings import Settings
 from anonproxy.store.disk import write_temporary
 from anonproxy.store.imports import Made, Refusal
 from anonproxy.store.layout import Day
+from anonproxy.store.lock import StoreLock
 from tests.ingest.recorders import World, count_events, entries, request, rows
 from tests.ingest.test_disks import fill, mounted
 from tests.ingest.test_run_import import contents, run
@@ -46,10 +48,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Made]:
     return [message for message in read_here(plan(settings(folder), log)) if isinstance(message, Made)]
 
 
-def start(config: Settings, now_s: float = NOW_S) -> Recorder:
+def start(config: Settings, now_s: float = NOW_S, lock: StoreLock | None = None) -> Recorder:
     """Start a recorder eleven days after the log."""
     world = World(now_s)
-    return Recorder(config, world.clock, world.steady)
+    return Recorder(config, world.clock, world.steady, lock=lock)
 
 
 def hand_over(root: Path, config: Settings, *days: Made, replaces: bool = False) -> list[Refusal | None]:
@@ -130,8 +132,35 @@ def test_an_import_that_doesnt_fit_is_refused(
     recorder.close()
 
 
-def test_a_recorder_of_an_older_version_is_told_of(tmp_path: Path, config: Settings) -> None:
+def test_an_import_waits_for_a_recorder_that_is_starting(tmp_path: Path, config: Settings, made: list[Made]) -> None:
+    """Between two writers a supervisor holds the store, and nobody answers for it."""
+    root, begun = tmp_path / "store", Queue[Recorder]()
+    lock = StoreLock(root)
+    starting = threading.Timer(1.0, lambda: begun.put(start(config, lock=lock)))
+    starting.start()
+    assert hand_over(root, config, made[0]) == [None]
+    begun.get(timeout=WITHIN_S).close()
+    assert count_events(root)["imported"] == 1
+
+
+def test_a_store_that_nobody_answers_for_is_busy(
+    tmp_path: Path, config: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be another import's: one waits for a moment, then one is told."""
+    monkeypatch.setattr(module, "STARTED_WITHIN_S", 0.5)
+    lock = StoreLock(tmp_path / "store")
+    with pytest.raises(StoreBusy, match="wait for its end"), open_for_import(tmp_path / "store", config):
+        pass
+    lock.release()
+    with open_for_import(tmp_path / "store", config) as store:
+        assert not store.is_running
+
+
+def test_a_recorder_of_an_older_version_is_told_of(
+    tmp_path: Path, config: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It knows nothing of imports, and hangs up."""
+    monkeypatch.setattr(module, "STARTED_WITHIN_S", 0.5)
     own = OwnStore(tmp_path / "store", config)
     old = Control(tmp_path / "store", {}, {})
     with pytest.raises(StoreError, match="another version"), open_for_import(tmp_path / "store", config):

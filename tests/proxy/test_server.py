@@ -21,9 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from anonproxy.audit.ledger import read_ledger
 from anonproxy.audit.marks import Mark
 from anonproxy.audit.search import search
-from anonproxy.model.errors import OperatorError
+from anonproxy.model.errors import OperatorError, StoreBusy
 from anonproxy.proxy.listeners import bind_listener
 from anonproxy.proxy.server import child_environment, verify_no_loop
+from anonproxy.store.lock import StoreLock
 from tests.proxy.conftest import (
     HOST,
     PAGE,
@@ -177,6 +178,9 @@ def test_pages_are_served_and_rows_written_whatever_dies(start: Callable[..., Ru
 
     [writer] = running.children("anonproxy.proxy.writer")
     os.kill(writer, signal.SIGKILL)
+    wait_until(lambda: has_ended(writer))
+    with pytest.raises(StoreBusy):  # nobody else takes the store before the next writer
+        StoreLock(running.folder / "store")
     wait_until(lambda: running.metric("writer_ready") == 0)
     for _ in range(20):
         assert running.get("/page.html?q=hunter2") == (200, PAGE)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,12 +12,13 @@ import pytest
 
 from anonproxy.anonymize.request import RawRequest
 from anonproxy.clock import now
-from anonproxy.model.settings import StoreSettings
+from anonproxy.model.settings import Settings, StoreSettings
 from anonproxy.proxy import writer
 from anonproxy.proxy.channel import Receiver, Sender, open_channel
 from anonproxy.proxy.child import Assignment
 from anonproxy.proxy.counters import Counters, repair_counts
 from anonproxy.proxy.server import WRITER, start_child
+from anonproxy.store.lock import StoreLock
 from tests.proxy.conftest import HOST, PATIENCE_S, make_settings, wait_until
 
 
@@ -119,13 +121,18 @@ def test_clocks_stop_before_the_recorder_closes() -> None:
     assert recorder.asked.count("close") == 1
 
 
+def assign(settings: Settings, counters: Counters, receiving: socket.socket, lock: StoreLock) -> Assignment:
+    """Assign the work of a writer."""
+    return Assignment(settings, os.getpid(), counters.fd, receiving.fileno(), lock_fds=(lock.fd,))
+
+
 def test_writer_that_fails_ends_and_keeps_what_it_has(counters: Counters, tmp_path: Path) -> None:
     """A real writer that stumbles writes what it had taken and ends, so that another one is started; it says the place
     of the error and nothing of what it was about."""
     settings = make_settings(1).model_copy(update={"store": StoreSettings(path=str(tmp_path / "store"), flush_s=60)})
     sending, receiving = open_channel()
     with sending, receiving:
-        assignment = Assignment(settings, os.getpid(), counters.fd, receiving.fileno())
+        assignment = assign(settings, counters, receiving, StoreLock(tmp_path / "store"))
         with subprocess.Popen(
             [sys.executable, "-m", "anonproxy.proxy.writer"],
             stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=assignment.inherited_fds,
@@ -159,7 +166,7 @@ def test_children_take_no_code_from_the_working_directory(
     async def run() -> int:
         sending, receiving = open_channel()
         with receiving:
-            child = await start_child(WRITER, Assignment(settings, os.getpid(), counters.fd, receiving.fileno()))
+            child = await start_child(WRITER, assign(settings, counters, receiving, StoreLock(tmp_path / "store")))
             sending.close()
             async with asyncio.timeout(PATIENCE_S):
                 return await child.wait()

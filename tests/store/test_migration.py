@@ -15,6 +15,7 @@ from anonproxy.store.read import open_store
 from anonproxy.store.seal import seal
 from anonproxy.store.settle import settle
 from anonproxy.store.tables import SCHEMAS
+from anonproxy.store.version import verify_version
 from tests.store.examples import DATE, DAY_S, MIDNIGHT, K, Notes, settings, tree
 from tests.store.freeze import FROZEN
 
@@ -82,6 +83,7 @@ def test_a_store_of_every_version_lives_on(version: str, tmp_path: Path) -> None
     root = tmp_path / "store"
     shutil.copytree(FROZEN / version, root)
     lock = StoreLock(root)
+    verify_version(root)
     seal(root, MIDNIGHT + 3 * DAY_S, Notes())
     assert read(root) == (HITS, DAILY)
     settle(root, MIDNIGHT + 4 * DAY_S, settings(), K, Notes())
@@ -112,5 +114,5 @@ def test_a_newer_file_is_refused_with_the_remedy(kind: str, tmp_path: Path) -> N
     with pytest.raises(StoreError, match=remedy):
         open_store(root).dataset("hits")
     with pytest.raises(StoreError, match=remedy):
-        StoreLock(root)
+        verify_version(root)
     assert tree(root) == before

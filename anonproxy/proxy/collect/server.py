@@ -18,7 +18,7 @@ from anonproxy.proxy.collect.places import bind_place, count_drops
 from anonproxy.proxy.collect.status_page import Tally, ask_status
 from anonproxy.proxy.listeners import bind_listener, render_address
 from anonproxy.proxy.say import Say, count_noun, say, speak
-from anonproxy.proxy.server import Plan, Role, Supervisor
+from anonproxy.proxy.server import Plan, Role, Supervisor, lock_store
 
 ADMIN: Final = "admin_listen"
 # How often the losses are looked at.
@@ -28,11 +28,11 @@ LOOK_S: Final = 1.0
 def make_plan(settings: Settings, before: Plan | None = None) -> Plan:
     """Open what the settings name; a listener whose setting didn't change is taken over.
 
-    Raises: OperatorError when one can't be had, or the format isn't known; nothing new is left open then
+    Raises: OperatorError when one or the store can't be had, or the format isn't known; nothing new is left open then
     """
     find_format(settings.collect.format)
     listeners: dict[str, socket.socket] = {}
-    plan = Plan(settings, listeners, None, {})
+    plan = Plan(settings, listeners, None, {}, lock_store(settings, before))
     is_same_admin = before and before.settings.proxy.admin_listen == settings.proxy.admin_listen
     try:
         for place in (ADMIN, *settings.collect.listen):

@@ -1,6 +1,7 @@
 """The command line: one file per verb, imported when it is called."""
 
 import importlib
+import os
 import sys
 from typing import Final
 
@@ -70,8 +71,18 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line; an operator's error is a message, never a traceback."""
+    open_standard_files()
     try:
         group()
     except OperatorError as error:
         click.echo(f"anonproxy: {error}", err=True)
         sys.exit(EXIT_WRONG if isinstance(error, SettingsError) else EXIT_USAGE)
+
+
+def open_standard_files() -> None:
+    """Open nothing where a standard file is closed: else the next file, one of rows, would take its number, and with it
+    whatever is printed.
+    """
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))  # the lowest number that is free

@@ -115,8 +115,7 @@ class AnonproxyAddon:
         context = next_layer.context
         if context.server.address is None:  # mitmproxy wants one before the first request has chosen its own
             context.server.address = self._sites.first[1:]
-        is_redirecting = self._settings.proxy.redirect_to_https and not context.client.tls
-        redirect = self._redirect if is_redirecting else lambda _request: None
+        redirect = self._redirect if self._wants_tls(context.client) else lambda _request: None
         next_layer.layer, front = build_front(
             context, lambda: self.count("malformed"), redirect, self._max_body_bytes, self._pages
         )
@@ -200,10 +199,14 @@ class AnonproxyAddon:
         """Return the visitor's side of a connection, once it speaks HTTP."""
         return self._fronts.get(client.id)
 
+    def _wants_tls(self, client: Client) -> bool:
+        """Tell whether a visitor came without TLS and is to come back with it."""
+        return self._settings.proxy.redirect_to_https and not client.tls
+
     def _redirect(self, request: Request) -> str | None:
-        """Return where a request that came without TLS is to go; None for hosts that aren't ours."""
+        """Return where a request that came without TLS is to go; None for hosts that aren't ours, or aren't named."""
         raw_host = request.authority or request.headers.get("host", "")
-        if is_ambiguous(request) or self._sites.choose(raw_host) is None:
+        if not raw_host or is_ambiguous(request) or self._sites.choose(raw_host) is None:
             return None
         self.count("redirected")
         return locate_https(self._settings.proxy.tls_listen, raw_host, request.path)
@@ -220,7 +223,7 @@ class AnonproxyAddon:
         request = flow.request
         if flow.error:  # mitmproxy refuses it already, and shows it to us for the record
             expect_error(flow, HTTPStatus.BAD_REQUEST)
-        elif is_ambiguous(request):
+        elif is_ambiguous(request) or (not raw_host and self._wants_tls(flow.client_conn)):  # then: come back whereto?
             expect_error(flow, HTTPStatus.BAD_REQUEST)
             flow.kill()
         elif not is_admitted:

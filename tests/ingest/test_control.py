@@ -65,6 +65,15 @@ def test_words_are_answered_during_a_talk(tmp_path: Path) -> None:
         assert ask(tmp_path, "status") == {"is_well": True}
 
 
+def test_a_word_that_cant_be_answered_is_not_the_end(tmp_path: Path) -> None:
+    """Whatever goes wrong with one question, the next is answered."""
+    control = Control(tmp_path, {"fail": lambda: {}["missing"], "status": lambda: {"is_well": True}}, {})
+    with pytest.raises(StoreError):
+        ask(tmp_path, "fail")
+    assert ask(tmp_path, "status") == {"is_well": True}
+    control.close()
+
+
 def test_talks_end_with_the_recorder(tmp_path: Path) -> None:
     """The other end hears it at once, and nobody answers any more."""
     with answering(tmp_path, echo) as control, call(tmp_path, "talk") as connection:

@@ -182,10 +182,12 @@ def test_plain_visitors_are_sent_to_https(tmp_path: Path, nginx: int) -> None:
         status, head, _ = serving.get("/page.html", host="unknown.example.org")
         assert (status, b"Location" in head) == (421, False)
         assert serving.get("/page.html", host='"<script>')[0] == 400
+        nameless, head, _ = split_response(serving.send(b"GET /page.html HTTP/1.0\r\n\r\n"))
+        assert (nameless, b"Location" in head) == (400, False), "nobody could be told where to go"
         with serving.connect_tls() as visitor:
             visitor.sendall(ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             assert split_response(read_all(visitor))[2] == PAGE
-        serving.recorded(3)
+        serving.recorded(4)
 
 
 def test_another_port_is_said_in_the_redirect(tmp_path: Path, nginx: int) -> None:

@@ -49,7 +49,7 @@ def main() -> None:
         show([measure(program, log, options.lines, folder) for program in list_programs(log, folder)])
         if options.flat:
             print(write_log(log, options.lines * 10, DAYS * 10), flush=True)
-            show([measure(ours(log, folder, 1), log, options.lines * 10, folder)])
+            show([measure(ours(log, folder, jobs), log, options.lines * 10, folder) for jobs in (1, 2)])
 
 
 # --- A log ------------------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ from anonproxy.audit.probes import PROBES
 from anonproxy.audit.processes import Machine, look_around
 from anonproxy.config import read_settings
 from anonproxy.ingest.control import ask
-from tests.support.servers import ProxyProcess, free_port, run_nginx, run_proxy
+from tests.support.ports import free_port
+from tests.support.servers import ProxyProcess, run_nginx, run_proxy
 
 CONFIG = """\
 [store]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from anonproxy.cli import check, group
 from anonproxy.proxy.collect.places import bind_place
 from anonproxy.proxy.control import control_name
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 CONFIG: Final = """\
 [store]

@@ -29,7 +29,8 @@ from anonproxy.cli import front
 from anonproxy.cli.front import TEMPLATES, find_backend, render_front
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.parse_settings import parse_settings
-from tests.support.servers import STOPPED_WITHIN_S, ProxyProcess, free_port, is_listening, run_proxy, wait_until
+from tests.support.ports import free_port
+from tests.support.servers import STOPPED_WITHIN_S, ProxyProcess, is_listening, run_proxy, wait_until
 
 HOST: Final = "library.example.org"
 # Loopback has 2^24 addresses: the visitor comes from one, nginx and the others talk to anonproxy from another.

@@ -39,7 +39,8 @@ from tests.cli.test_front import (
     run_front,
 )  # fmt: skip
 from tests.ingest.recorders import FIREFOX, values
-from tests.support.servers import STOPPED_WITHIN_S, CollectProcess, free_port, run_collect, wait_until
+from tests.support.ports import free_port
+from tests.support.servers import STOPPED_WITHIN_S, CollectProcess, run_collect, wait_until
 
 CONFIG: Final = """\
 [store]

@@ -16,7 +16,8 @@ import pytest
 
 from tests.conformance.wire import PATIENCE_S, Broken, Garbage, Message, Wire, connect
 from tests.proxy.conftest import write_certificate
-from tests.support.servers import ProxyProcess, free_port, is_listening, run_proxy, wait_until
+from tests.support.ports import free_port
+from tests.support.servers import ProxyProcess, is_listening, run_proxy, wait_until
 
 RAW: Final = "raw.example.org"
 SITE: Final = "nginx.example.org"

@@ -18,7 +18,8 @@ import pytest
 
 from anonproxy.audit.search import search
 from tests.support.marked_requests import CASES, Marks, head, talk
-from tests.support.servers import ProxyProcess, free_port, run_nginx, run_proxy, wait_until
+from tests.support.ports import free_port
+from tests.support.servers import ProxyProcess, run_nginx, run_proxy, wait_until
 
 pytestmark = pytest.mark.slow
 

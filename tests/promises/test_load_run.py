@@ -30,7 +30,8 @@ from anonproxy.audit.search import search
 from tests.promises.test_leak_matrix import rows
 from tests.proxy.conftest import connect_tls, write_certificate
 from tests.support.marked_requests import HOST, Marks
-from tests.support.servers import ProxyProcess, free_port, run_nginx, run_proxy, wait_until
+from tests.support.ports import free_port
+from tests.support.servers import ProxyProcess, run_nginx, run_proxy, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -31,6 +31,7 @@ from anonproxy.model.settings import Settings
 from anonproxy.proxy.addon import AnonproxyAddon
 from anonproxy.proxy.master import LeanMaster
 from anonproxy.proxy.tls import Certificates
+from tests.support.ports import free_port
 
 HOST: Final = "library.example.org"
 PATIENCE_S: Final = 60.0
@@ -69,14 +70,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def can_connect(port: int) -> bool:

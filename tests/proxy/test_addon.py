@@ -21,7 +21,6 @@ from tests.proxy.conftest import (
     PAGE,
     Origin,
     Serving,
-    free_port,
     make_settings,
     memory_bytes,
     read_all,
@@ -29,6 +28,7 @@ from tests.proxy.conftest import (
     split_response,
     wait_until,
 )
+from tests.support.ports import free_port
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 

@@ -17,7 +17,6 @@ from tests.proxy.conftest import (
     Http2Visitor,
     Origin,
     Serving,
-    free_port,
     make_settings,
     memory_bytes,
     read_all,
@@ -25,6 +24,7 @@ from tests.proxy.conftest import (
     wait_until,
     write_certificate,
 )
+from tests.support.ports import free_port
 
 NEUTRAL = (b"mitm", b"127.0.0.1", b"secret", b"errno")
 

@@ -15,7 +15,6 @@ from tests.proxy.conftest import (
     Http2Visitor,
     Origin,
     Serving,
-    free_port,
     make_settings,
     read_all,
     read_head,
@@ -23,6 +22,7 @@ from tests.proxy.conftest import (
     wait_until,
     write_certificate,
 )
+from tests.support.ports import free_port
 
 CHUNK = b"10000\r\n" + bytes(0x10000) + b"\r\n"
 MIB = 1 << 20

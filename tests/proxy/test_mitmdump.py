@@ -11,7 +11,8 @@ import pytest
 from anonproxy.audit.marks import Mark
 from anonproxy.audit.search import search
 from anonproxy.proxy import mitmdump
-from tests.proxy.conftest import HOST, PAGE, PATIENCE_S, can_connect, free_port, read_all, split_response, wait_until
+from tests.proxy.conftest import HOST, PAGE, PATIENCE_S, can_connect, read_all, split_response, wait_until
+from tests.support.ports import free_port
 
 CONFIG = """\
 [store]

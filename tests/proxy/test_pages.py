@@ -6,7 +6,8 @@ import pytest
 
 from anonproxy.model.errors import OperatorError
 from anonproxy.proxy.pages import MAX_OWN_BYTES, OWN_NAMES, STATUSES, Pages, read_own_pages
-from tests.proxy.conftest import HOST, Serving, free_port, make_settings, split_response
+from tests.proxy.conftest import HOST, Serving, make_settings, split_response
+from tests.support.ports import free_port
 
 PLAIN = Pages({}, retry_after_s=7)
 OWN = "<h1>Zurück in einer Minute</h1> {title} {{ 7 * 7 }} <?php echo 1 ?>"

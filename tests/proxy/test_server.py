@@ -33,7 +33,6 @@ from tests.proxy.conftest import (
     Origin,
     can_connect,
     connect_tls,
-    free_port,
     make_settings,
     read_all,
     read_head,
@@ -41,6 +40,7 @@ from tests.proxy.conftest import (
     wait_until,
     write_certificate,
 )
+from tests.support.ports import free_port
 
 CONFIG = """\
 [store]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.support.ports import free_port
+
 READY_WITHIN_S: Final = 30.0
 STOPPED_WITHIN_S: Final = 30.0
 
@@ -41,14 +43,6 @@ http {{
     }}
 }}
 """
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(is_true: Callable[[], bool], within_s: float, what: str) -> None:

@@ -19,7 +19,8 @@ import pytest
 from anonproxy.audit.marks import Mark
 from anonproxy.audit.search import search
 from tests.ingest.recorders import FIREFOX, values
-from tests.support.servers import CollectProcess, free_port, run_collect, wait_until
+from tests.support.ports import free_port
+from tests.support.servers import CollectProcess, run_collect, wait_until
 
 CONFIG: Final = """\
 [store]

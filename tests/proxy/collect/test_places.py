@@ -11,7 +11,7 @@ import pytest
 
 from anonproxy.model.errors import OperatorError
 from anonproxy.proxy.collect.places import bind_place, count_drops, explain_place, verify_place
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 from tests.support.users import acting_as_nobody
 
 ERRORS: Final[tuple[type[OSError | UnicodeError], ...]] = (OSError, UnicodeError)

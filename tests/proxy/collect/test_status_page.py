@@ -3,7 +3,7 @@
 import pytest
 
 from anonproxy.proxy.collect.status_page import Status, Tally, ask_status, parse_status
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 PAGE = b"""Active connections: 3
 server accepts handled requests

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from anonproxy.clock import now
-from anonproxy.model.errors import OperatorError
+from anonproxy.model.errors import OperatorError, StoreBusy
 from anonproxy.model.settings import Settings
 from anonproxy.proxy import quiet
 from anonproxy.proxy.admin import MAX_HEAD_BYTES, handle_admin, is_ready
@@ -137,7 +137,10 @@ def lock_store(settings: Settings, before: Plan | None) -> StoreLock:
     """
     if before and before.settings.store.folder == settings.store.folder:
         return before.lock
-    return StoreLock(Path(settings.store.folder))
+    try:
+        return StoreLock(Path(settings.store.folder))
+    except StoreBusy as error:
+        raise StoreBusy(f"{error}; if it is an import, start that again afterwards: it goes on beside this") from None
 
 
 def make_plan(settings: Settings, before: Plan | None = None, given: Given = NONE_GIVEN) -> Plan:

@@ -58,6 +58,11 @@ def cell(dimension: str, value: str, **numbers: int) -> Callable[[Made], Made]:
     return change("daily", lambda rows: rows.append(row))
 
 
+def repeat_country(rows: Rows) -> None:
+    """Count a country a second time."""
+    rows.append(dict(next(row for row in rows if row["dimension"] == "country")))
+
+
 def told(data: bytes, kind: Kind = "hits") -> Callable[[Made], Made]:
     """Have a day made with other bytes."""
     return lambda made: made._replace(files={**made.files, kind: data})
@@ -101,6 +106,15 @@ def test_a_day_passes(gate: Gate, made: Made) -> None:
     gate.verify(made)
 
 
+def test_a_day_of_few_passes(gate: Gate, config: Settings, tmp_path: Path) -> None:
+    """How many came in all is told of any day, and so is the rest that nothing is told of."""
+    log = write_log(tmp_path / "access.log", invent(days=1, people=K // 2))
+    days = [message for message in read_here(plan(config, log)) if isinstance(message, Made)]
+    assert {row["dimension"] for row in read(days[0], "daily") if 0 < row["visits"] < K} >= {"total", "country"}
+    for made in days:
+        gate.verify(made)
+
+
 FLAWS: dict[str, tuple[Flaw, Callable[[Made], Made]]] = {
     "of a site that isn't configured": (Flaw.FILES, lambda made: made._replace(site="../..")),
     "with visit numbers": (Flaw.FILES, lambda made: made._replace(files={**made.files, "hot": b""})),
@@ -121,6 +135,9 @@ FLAWS: dict[str, tuple[Flaw, Callable[[Made], Made]]] = {
     "with an address": (Flaw.WORDS, word("network", "203.0.113.7/32")),
     "with a narrow network": (Flaw.WORDS, word("network", "2001:db8:1:2::/64")),
     "with a network that hides an address": (Flaw.WORDS, word("network", "2002:cb00::/32")),
+    "with a network that is none": (Flaw.WORDS, word("network", "jane/24")),
+    "with a host that holds a barcode": (Flaw.WORDS, word("referrer", "21234567890123.org")),
+    "with a public site as if it weren't": (Flaw.WORDS, word("referrer", "google.com")),
     "with somebody's own host": (Flaw.WORDS, word("referrer", "jane.library.example.org")),
     "with a listed site that nobody listed": (Flaw.WORDS, word("referrer", "jane.org", "list", None)),
     "with a campaign for somebody": (Flaw.WORDS, word("campaign", "21234567890123")),
@@ -148,7 +165,7 @@ FLAWS: dict[str, tuple[Flaw, Callable[[Made], Made]]] = {
         Flaw.ROWS,
         change("hits", lambda rows: rows[0].update(time=rows[0]["time"] + timedelta(days=1))),
     ),
-    "with a row too few": (Flaw.ROWS, change("hits", lambda rows: rows.pop())),
+    "with a row too few": (Flaw.ROWS, change("hits", lambda rows: rows.pop(0))),
     "with more rows than it says": (Flaw.TOTALS, lambda made: made._replace(rows=made.rows - 1)),
     "with a cell of few": (Flaw.TOTALS, cell("country", "FR", visits=K - 1)),
     "with a cell of few robots": (Flaw.TOTALS, cell("bot", "ai", hits=K - 1)),
@@ -156,7 +173,7 @@ FLAWS: dict[str, tuple[Flaw, Callable[[Made], Made]]] = {
     "with a dimension of its own": (Flaw.TOTALS, cell("patron", "(other)")),
     "with an hour that no day has": (Flaw.TOTALS, cell("hour", "25")),
     "with less than nothing": (Flaw.TOTALS, cell("country", "FR", seconds=-1)),
-    "with the same cell twice": (Flaw.TOTALS, change("daily", lambda rows: rows.append(dict(rows[0])))),
+    "with the same cell twice": (Flaw.TOTALS, change("daily", repeat_country)),
     "with totals of another day": (Flaw.TOTALS, change("daily", lambda rows: rows[0].update(date=day(1)))),
     "with totals of another site": (Flaw.TOTALS, change("daily", lambda rows: rows[0].update(site="kids"))),
 }

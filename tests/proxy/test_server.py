@@ -278,6 +278,16 @@ def test_unusable_store_is_said_at_once(start: Callable[..., Running], nginx: in
     assert "Traceback" not in running.said.read_text()
 
 
+@pytest.mark.slow
+def test_store_that_is_being_imported_into_is_said(start: Callable[..., Running], nginx: int, tmp_path: Path) -> None:
+    """An import that was started first has to be stopped: beside the proxy it goes on where it was."""
+    importing = StoreLock(tmp_path / "store")
+    running = start(nginx)
+    assert running.process.wait(PATIENCE_S) == 2
+    assert "Stop it first; if it is an import, start that again afterwards" in running.said.read_text()
+    importing.release()
+
+
 def test_taken_port_names_its_setting() -> None:
     """A port that can't be had is an error that names the setting and the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -1,6 +1,7 @@
 """The gate for days that an import has made: all that the rules could have made passes, and nothing else."""
 
 import io
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,6 +59,19 @@ def cell(dimension: str, value: str, **numbers: int) -> Callable[[Made], Made]:
     return change("daily", lambda rows: rows.append(row))
 
 
+def move_crowd(by: timedelta) -> Callable[[Made], Made]:
+    """Have a day made in which those who looked at the same page did so at another time than at midnight."""
+
+    def move(rows: Rows) -> None:
+        [(crowd, count)] = Counter((row["route"], row["bot"] == "") for row in rows).most_common(1)
+        assert count >= K
+        for row in rows:
+            if (row["route"], row["bot"] == "") == crowd:
+                row["time"] += by
+
+    return change("hits", move)
+
+
 def repeat_country(rows: Rows) -> None:
     """Count a country a second time."""
     rows.append(dict(next(row for row in rows if row["dimension"] == "country")))
@@ -104,6 +118,11 @@ def test_a_day_passes(gate: Gate, made: Made) -> None:
     origins = {row["origin"] for row in read(made, "vocabulary")}
     assert origins == {"enumerated", "configured", "preset", "list", "sitemap", "admitted"}
     gate.verify(made)
+
+
+def test_a_day_with_the_hours_of_a_crowd_passes(gate: Gate, made: Made) -> None:
+    """When many looked at the same page may be told."""
+    gate.verify(move_crowd(timedelta(hours=3))(made))
 
 
 def test_a_day_of_few_passes(gate: Gate, config: Settings, tmp_path: Path) -> None:
@@ -165,13 +184,15 @@ FLAWS: dict[str, tuple[Flaw, Callable[[Made], Made]]] = {
         Flaw.ROWS,
         change("hits", lambda rows: rows[0].update(time=rows[0]["time"] + timedelta(days=1))),
     ),
+    "with an exact time that a crowd has": (Flaw.ROWS, move_crowd(timedelta(hours=3, seconds=1))),
+    "with another day's hour that a crowd has": (Flaw.ROWS, move_crowd(timedelta(days=1, hours=3))),
     "with a row too few": (Flaw.ROWS, change("hits", lambda rows: rows.pop(0))),
     "with more rows than it says": (Flaw.TOTALS, lambda made: made._replace(rows=made.rows - 1)),
     "with a cell of few": (Flaw.TOTALS, cell("country", "FR", visits=K - 1)),
     "with a cell of few robots": (Flaw.TOTALS, cell("bot", "ai", hits=K - 1)),
     "with a page of totals outside its words": (Flaw.TOTALS, cell("exit", "/jane")),
     "with a dimension of its own": (Flaw.TOTALS, cell("patron", "(other)")),
-    "with an hour that no day has": (Flaw.TOTALS, cell("hour", "25")),
+    "with an hour that no day has": (Flaw.TOTALS, cell("hour", "24")),
     "with less than nothing": (Flaw.TOTALS, cell("country", "FR", seconds=-1)),
     "with the same cell twice": (Flaw.TOTALS, change("daily", repeat_country)),
     "with totals of another day": (Flaw.TOTALS, change("daily", lambda rows: rows[0].update(date=day(1)))),

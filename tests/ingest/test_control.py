@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from anonproxy.ingest.control import MAX_BYTES, Control, ask, call, receive, receive_bytes, send, send_bytes
+from anonproxy.ingest import control as module
+from anonproxy.ingest.control import MAX_BYTES, PATIENCE_S, Control, ask, call, receive, receive_bytes, send, send_bytes
 from anonproxy.model.errors import StoreError
 from tests.ingest.test_recorder import PROJECT
 
@@ -65,6 +66,15 @@ def test_words_are_answered_during_a_talk(tmp_path: Path) -> None:
         assert ask(tmp_path, "status") == {"is_well": True}
 
 
+def test_who_says_nothing_is_in_nobodys_way_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question waits for the one before it no longer than for its first word."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.5)
+    with answering(tmp_path), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
+        silent.connect(module.socket_name(tmp_path))
+        monkeypatch.setattr(module, "ANSWER_S", WITHIN_S)
+        assert ask(tmp_path, "status") == {"is_well": True}
+
+
 def fail() -> dict[str, object]:
     """Meet a mistake."""
     raise KeyError
@@ -85,6 +95,7 @@ def test_talks_end_with_the_recorder(tmp_path: Path) -> None:
         _say(connection, b"x")
         receive(connection)
         receive_bytes(connection, 1)
+        connection.settimeout(PATIENCE_S / 4)  # sooner than the other end would hang up by itself
         control.close()
         with pytest.raises(EOFError):
             receive(connection)

@@ -1,11 +1,13 @@
 """Days of an import in the hands of a recorder that runs: written as its own, and in nobody's way."""
 
 import threading
+import time
 from pathlib import Path
 from queue import Queue
 
 import pytest
 
+from anonproxy.ingest import control, intake
 from anonproxy.ingest import import_store as module
 from anonproxy.ingest.control import Control, ask, call, receive, send
 from anonproxy.ingest.import_store import OwnStore, RunningStore, open_for_import
@@ -179,6 +181,26 @@ def test_one_import_at_a_time(tmp_path: Path, config: Settings, made: list[Made]
         assert store.write(made[0]) is None
     wait_until(lambda: hand_over(root, config) == [], WITHIN_S, "the end of the first")
     recorder.close()
+
+
+def test_an_import_may_take_its_time(
+    tmp_path: Path, config: Settings, made: list[Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two days it may read for an hour; one that stops within a day is in nobody's way for long."""
+    for each in (control, intake):
+        monkeypatch.setattr(each, "PATIENCE_S", 1.0)
+    root, recorder = tmp_path / "store", start(config)
+    with open_for_import(root, config) as store:
+        time.sleep(1.5)
+        store.tell_shredded(1)  # over the same connection: what is told of files is never told twice
+    with call(root, TALK) as connection:
+        send(connection, introduce(digest_settings(config), replaces=False))
+        assert receive(connection) == {"objection": None}
+        lengths = {kind: len(data) for kind, data in made[0].files.items()}
+        send(connection, {"site": "www", "date": str(made[0].date), "rows": made[0].rows, "lengths": lengths})
+        assert hand_over(root, config, made[0]) == [None]
+    recorder.close()
+    assert (count_events(root)["shredded"], count_events(root)["imported"]) == (1, 1)
 
 
 def test_an_import_that_dies_leaves_nothing(tmp_path: Path, config: Settings, made: list[Made]) -> None:

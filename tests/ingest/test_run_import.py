@@ -21,6 +21,7 @@ from anonproxy.ingest.pipeline import Task
 from anonproxy.ingest.run_import import Tally, Unreadable, run_import
 from anonproxy.model.errors import OperatorError, StoreError
 from anonproxy.model.settings import Settings
+from anonproxy.store import tables
 from anonproxy.store.imports import Made, Refusal, find_taken
 from tests.ingest.recorders import entries
 from tests.store.kill import deaths, killed_after
@@ -91,6 +92,28 @@ def test_a_day_is_imported_once(tmp_path: Path, log: Path) -> None:
     assert contents(root) == before
 
 
+def test_other_settings_are_told_before_the_days_that_they_made(tmp_path: Path, log: Path) -> None:
+    """Which settings a day was made under is proven by the entry before it."""
+    root = tmp_path / "store"
+    run(root, settings(root), write_log(tmp_path / "early.log", invent(days=1)))
+    run(root, settings(root), write_log(tmp_path / "early.log", invent(days=1)))
+    run(root, settings(root, sites=[{"name": "www", "upstream": "http://127.0.0.1:9", "sitemap": ""}]), log)
+    told = [entry.event for entry in entries(root)]
+    assert told == ["configured", "imported", "configured", "imported", "imported", "imported"]
+
+
+def test_a_store_of_a_newer_version_takes_no_days(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older software doesn't write into what it may not understand."""
+    root = tmp_path / "store"
+    with monkeypatch.context() as newer:
+        newer.setattr(tables, "SCHEMA_VERSION", 2)
+        run(root, settings(root), write_log(tmp_path / "early.log", invent(days=1)))
+    before = contents(root)
+    with pytest.raises(StoreError, match=r"newer anonproxy.*Upgrade"):
+        run(root, settings(root), log)
+    assert contents(root) == before
+
+
 def test_processes_make_the_same_store(tmp_path: Path, log: Path, whole: dict[str, bytes]) -> None:
     """Two processes with keys of their own leave what one leaves."""
     root = tmp_path / "store"
@@ -120,7 +143,9 @@ def test_what_is_interrupted_goes_on(tmp_path: Path, log: Path, whole: dict[str,
 
 
 def test_killed_at_any_step_no_day_is_half_there(tmp_path: Path) -> None:
-    """Whichever write to the disk is the last, the next import ends as if nothing had happened."""
+    """Whichever write to the disk is the last, a day that the ledger tells of is whole as soon as the store is opened
+    again, and the next import ends as if nothing had happened.
+    """
     log = write_log(tmp_path / "access.log", invent(days=1, people=K))
     made = [message for message in read_here(plan(settings(tmp_path), log)) if isinstance(message, Made)]
 
@@ -133,6 +158,8 @@ def test_killed_at_any_step_no_day_is_half_there(tmp_path: Path) -> None:
         root = tmp_path / str(step)
         with killed_after(step) as fate:
             run(root, settings(root), log, engine=read_what_is_free)
+        with open_for_import(root, settings(root)):
+            assert contents(root) == expected or not read_imported(root), step
         run(root, settings(root), log, engine=read_what_is_free)
         assert contents(root) == expected, step
         if not fate.came:

@@ -20,6 +20,8 @@ from moto.server import ThreadedMotoServer
 from anonproxy.audit.ledger import Ledger, verify_lines
 from anonproxy.cli.report import command as report_command
 from anonproxy.cli.settle import command as settle_command
+from anonproxy.ingest import import_store
+from anonproxy.ingest.recorder import Recorder
 from anonproxy.model.errors import StoreError
 from anonproxy.store.manifest import MANIFEST, is_ours
 from anonproxy.store.objects import Objects, open_objects
@@ -28,7 +30,9 @@ from anonproxy.store.purge import purge
 from anonproxy.store.read import open_store
 from anonproxy.store.settle import settle
 from tests.ingest.recorders import World, count_events, recording, request
+from tests.ingest.test_run_import import run
 from tests.store.examples import DATE, DAY_S, HOUR_S, MIDNIGHT, K, Notes, settings, tree, visits, write
+from tests.support import invented_logs
 
 pytestmark = pytest.mark.slow  # the server takes seconds to import
 
@@ -385,6 +389,25 @@ def test_a_recorder_publishes_what_it_settles(tmp_path: Path, bucket: Bucket) ->
         recorder.keep_house()
         assert recorder.counts["publish_failed"] == 1
     assert not any("/hot/" in name for name in bucket.names())
+
+
+@pytest.mark.parametrize("is_running", [False, True], ids=["by itself", "beside a recorder"])
+def test_an_import_is_published(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, is_running: bool
+) -> None:
+    """Whoever writes the days, the bucket has them all in the end, published once."""
+    monkeypatch.setattr(import_store, "now", lambda: float(invented_logs.NOW_S))
+    root, world = tmp_path / "store", World(invented_logs.NOW_S)
+    log = invented_logs.write_log(tmp_path / "access.log", invented_logs.invent(days=3))
+    config = invented_logs.settings(root, store={"path": bucket.address, "work_path": str(root)})
+    recorder = Recorder(config, world.clock, world.steady) if is_running else None
+    assert run(root, config, log).written > 0
+    if recorder:
+        recorder.keep_house()
+        recorder.close()
+    assert totals(bucket.address) == totals(root)
+    assert len(totals(root)) == count_events(root)["imported"] == 3
+    assert count_events(root)["published"] == 1
 
 
 def test_the_verbs_publish_too(tmp_path: Path, bucket: Bucket) -> None:

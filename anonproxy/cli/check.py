@@ -3,8 +3,10 @@
 import errno
 import http.client
 import os
+import pwd
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,7 @@ from anonproxy.proxy.server import LISTENERS
 from anonproxy.proxy.tls import read_certificates
 from anonproxy.store.objects import open_objects
 
+ROOT: Final = 0
 CONNECT_TIMEOUT_S: Final = 3.0
 LOW_DISK_BYTES: Final = 256 * 1024 * 1024  # a year of a small library's totals fits several times
 
@@ -71,9 +74,11 @@ def command(ctx: click.Context, config_path: Path | None, collects: bool) -> Non
     path = options.find_config(config_path)
     settings = read_settings(path)
     console = Console(highlight=False)
-    console.print(f"{_SIGNS['fine']} [bold]configuration[/]: {escape(str(path))} is valid", soft_wrap=True)
-    is_running = is_served(control_name(path))
-    looks = choose_looks(is_running=is_running, collects=collects or bool(settings.collect.model_fields_set))
+    looks = choose_looks(
+        path,
+        is_running=is_served(control_name(path)),
+        collects=collects or bool(settings.collect.model_fields_set),
+    )
     observations = [observation for look in looks for observation in _observe(look, settings)]
     for observation in observations:
         subject, message, remedy = map(escape, (observation.subject, observation.message, observation.remedy))
@@ -83,9 +88,10 @@ def command(ctx: click.Context, config_path: Path | None, collects: bool) -> Non
         ctx.exit(EXIT_WRONG)
 
 
-def choose_looks(*, is_running: bool, collects: bool) -> tuple[Look, ...]:
+def choose_looks(path: Path, *, is_running: bool, collects: bool) -> tuple[Look, ...]:
     """Return what is looked at, in this order."""
     return (
+        partial(_look_at_configuration, path),
         _look_at_store,
         _look_at_objects,
         partial(_look_at_listeners, is_running),
@@ -106,6 +112,46 @@ def _observe(look: Look, settings: Settings) -> Iterator[Observation]:
         for line in str(error).splitlines():
             subject, _, message = line.partition(": ")
             yield Observation("wrong", subject, message)
+
+
+@contextmanager
+def acting_as_service(settings: Settings) -> Iterator[None]:
+    """Let root read files as the user that the store belongs to, who runs the service and may read less."""
+    try:
+        store = Path(settings.store.folder).stat()
+    except OSError:  # there is none yet
+        store = None
+    if store is None or os.geteuid() != ROOT or store.st_uid == ROOT:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    os.setgroups(find_groups(store.st_uid, store.st_gid))
+    os.setegid(store.st_gid)
+    os.seteuid(store.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(ROOT)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def find_groups(user: int, group: int) -> list[int]:
+    """Return the groups of a user, who may be one without a name."""
+    try:
+        return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+    except KeyError:
+        return [group]
+
+
+def _look_at_configuration(path: Path, settings: Settings) -> Iterator[Observation]:
+    with acting_as_service(settings):
+        is_read = os.access(path, os.R_OK, effective_ids=True)
+    if is_read:
+        yield Observation("fine", "configuration", f"{path} is valid")
+    else:
+        yield Observation("wrong", "configuration", f"{path} can't be read by the user that anonproxy runs as",
+                          "Let its group read it: chgrp anonproxy, chmod g+r")  # fmt: skip
 
 
 def _look_at_store(settings: Settings) -> Iterator[Observation]:
@@ -205,7 +251,9 @@ def _look_at_status_page(url: str) -> Observation:
 
 
 def _look_at_certificates(settings: Settings) -> Iterator[Observation]:
-    for certificate in read_certificates(settings.proxy.certificates):
+    with acting_as_service(settings):
+        certificates = read_certificates(settings.proxy.certificates)
+    for certificate in certificates:
         names = ", ".join(certificate.names)
         if certificate.is_valid_at(now()):
             yield Observation("fine", "certificate", f"for {names}")
@@ -216,7 +264,9 @@ def _look_at_certificates(settings: Settings) -> Iterator[Observation]:
 
 
 def _look_at_pages(settings: Settings) -> Iterator[Observation]:
-    if own := read_own_pages(settings.proxy.error_pages):
+    with acting_as_service(settings):
+        own = read_own_pages(settings.proxy.error_pages)
+    if own:
         yield Observation("fine", "proxy.error_pages", f"{', '.join(own)} are shown")
 
 
@@ -240,7 +290,9 @@ def _look_at_sites(settings: Settings) -> Iterator[Observation]:
 
 
 def _look_at_countries(settings: Settings) -> Iterator[Observation]:
-    yield Observation("fine", "countries", describe_countries(settings.country, now()))
+    with acting_as_service(settings):
+        described = describe_countries(settings.country, now())
+    yield Observation("fine", "countries", described)
 
 
 def _look_at_machine(_: Settings) -> Iterator[Observation]:

@@ -169,7 +169,8 @@ def _read(path: str, where: str) -> bytes:
         raise OperatorError(f"{where}: there is no {path}; get a certificate first, or correct the path") from None
     except PermissionError:
         raise OperatorError(
-            f"{where}: {path} can't be read by this user; let its group read it, or copy it in certbot's deploy hook"
+            f"{where}: {path} can't be read by the user that anonproxy runs as; let its group read it, or copy it in "
+            "certbot's deploy hook"
         ) from None
     except OSError as error:
         raise OperatorError(f"{where}: {path} can't be read ({os.strerror(error.errno or 0)})") from None

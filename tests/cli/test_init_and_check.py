@@ -1,15 +1,18 @@
 """`init` writes what `check` accepts; `check` says what to mend and starts nothing."""
 
+import os
 import socket
 import tempfile
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from anonproxy.cli import VERBS, check, group
 from anonproxy.model.errors import OperatorError, SettingsError
 from anonproxy.model.settings import Settings
-from tests.support.users import acting_as_nobody
+from tests.proxy.conftest import write_certificate
+from tests.support.users import NOBODY, ROOT, acting_as_nobody
 
 SILENT = "http://127.0.0.1:9"  # the discard service, which nobody runs
 
@@ -95,6 +98,46 @@ def test_check_notices_a_store_behind_a_closed_door() -> None:
     assert observation.level == "wrong"
     assert observation.message == f"{closed} can't be written by this user"
     assert "install -d" in observation.remedy
+
+
+@pytest.mark.skipif(os.geteuid() != ROOT, reason="only root can look as somebody else")
+def test_root_is_told_what_the_service_cant_read() -> None:
+    """The service runs as whom the store belongs to: what only root can read would keep it from starting."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        path = write(folder)
+        (folder / "store").mkdir()
+        os.chown(folder / "store", NOBODY, NOBODY)
+        chain, key = map(Path, write_certificate(folder, "library.example.org").values())
+        text = path.read_text() + f'[[proxy.certificates]]\ncertificate = "{chain}"\nkey = "{key}"\n'
+        (folder / "pages").mkdir()
+        (folder / "pages" / "error.html").write_text("Sorry")
+        path.write_text(
+            text.replace("[proxy]\n", f'[proxy]\nerror_pages = "{folder}/pages"\ntls_listen = "127.0.0.1:0"\n')
+        )
+        closed = (path, chain, key, folder / "pages")
+        wrong = []
+        for file in closed:
+            for each in closed:
+                each.chmod(0o755)
+            file.chmod(0o700)
+            before = os.geteuid(), os.getegid(), os.getgroups()
+            result = run("check", "--config", str(path))
+            assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+            assert result.exit_code == 1
+            wrong += [line.partition(";")[0] for line in result.output.splitlines() if line.startswith("✗")]
+        path.chmod(0o640)
+        os.chown(path, 0, NOBODY)
+        (folder / "pages").chmod(0o755)
+        mended = run("check", "--config", str(path))
+        assert mended.exit_code == 0, mended.output
+    assert wrong == [
+        f"✗ configuration: {path} can't be read by the user that anonproxy runs as",
+        f"✗ proxy.certificates[0].certificate: {chain} can't be read by the user that anonproxy runs as",
+        f"✗ proxy.certificates[0].key: {key} can't be read by the user that anonproxy runs as",
+        "✗ proxy.error_pages: the folder, or a file in it, can't be read. Check path, owner and mode",
+    ]
 
 
 def test_check_notices_a_taken_port(tmp_path: Path) -> None:

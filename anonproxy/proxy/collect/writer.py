@@ -1,5 +1,6 @@
 """The writer of `collect`: makes rows of log lines, in bulk. It holds keys and writes the store, as that of `run`."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -77,7 +78,8 @@ def choose_host(settings: Settings) -> str:
 
 def record_all(receiver: Receiver, recorder: Recorder, settings: Settings) -> None:
     """Record what comes until nobody can send any more, or the supervisor wants another writer."""
-    os.nice(NICE)
+    with contextlib.suppress(OSError):  # a sandbox may forbid it; lines are recorded all the same
+        os.nice(NICE)
     log_format, host = find_format(settings.collect.format).behind(settings.proxy), choose_host(settings)
     for batch in gather(receiver):
         recorder.record_table(*read_batch(batch, log_format, host))

@@ -182,17 +182,17 @@ def _look_at_objects(settings: Settings) -> Iterator[Observation]:
 
 
 def _look_at_listeners(is_running: bool, settings: Settings) -> Iterator[Observation]:
-    """Look whether the proxy can listen; what is taken may be held by systemd, for us (anonproxy.socket)."""
+    """Look whether the proxy can listen."""
     for setting in LISTENERS:
         if address := getattr(settings.proxy, setting):
-            yield _try_place(f"proxy.{setting}", f"tcp:{address}", "fine" if is_running else "warning")
+            yield _try_place(f"proxy.{setting}", f"tcp:{address}", is_running=is_running)
 
 
 def _look_at_collect(is_running: bool, settings: Settings) -> Iterator[Observation]:
     """Look whether lines can come in by every way that is configured, and whether many can at once."""
     collect = settings.collect
     for place in collect.listen:
-        yield _try_place("collect.listen", place, "fine" if is_running else "wrong")
+        yield _try_place("collect.listen", place, is_running=is_running)
         if not place.startswith("unix:") and not is_loopback(place[4:]):
             yield Observation("warning", "collect.listen", f"{place} is reached from other machines, in clear",
                               "Only for a network that is yours alone, or a tunnel: lines hold addresses")  # fmt: skip
@@ -213,18 +213,20 @@ def _look_at_collect(is_running: bool, settings: Settings) -> Iterator[Observati
         yield Observation("fine", "collect.format", "is understood")
 
 
-def _try_place(subject: str, place: str, if_taken: Level) -> Observation:
-    """Look whether a place could be listened on."""
+def _try_place(subject: str, place: str, *, is_running: bool) -> Observation:
+    """Look whether a place could be listened on; where it is taken, systemd may hold it for us."""
     shown = place.removeprefix("tcp:") if subject.startswith("proxy.") else place
     try:
         verify_place(place)
     except (OSError, UnicodeError) as error:
         number = getattr(error, "errno", None)
-        if number == errno.EADDRINUSE and if_taken == "fine":
+        if number == errno.EADDRINUSE and is_running:
             return Observation("fine", subject, f"{shown} is in use, and anonproxy runs")
         remedy = explain_place(place, error)
         if number == errno.EADDRINUSE:
-            return Observation(if_taken, subject, f"{shown} is taken", remedy)
+            return Observation(
+                "warning", subject, f"{shown} is taken", f"Fine if it is one of our .socket units; else {remedy}"
+            )
         is_made = number == errno.ENOENT and place.startswith(MADE_BY_SYSTEMD)
         return Observation("warning" if is_made else "wrong", subject, f"{shown} can't be had", remedy)
     return Observation("fine", subject, f"{shown} is free")

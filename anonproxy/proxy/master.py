@@ -229,6 +229,7 @@ class LeanMaster:
         self.mode = ProxyMode.parse(f"reverse:{settings.sites[0].upstream}")  # each request then chooses its own
         self.hooks = build_hooks(settings, addon, self.options)
         self._servers: list[asyncio.Server] = []
+        self._leaving: list[asyncio.Task[None]] = []
         self._visits: set[Visit] = set()
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
@@ -250,8 +251,14 @@ class LeanMaster:
         self.addon.is_leaving = True
         for server in self._servers:
             server.close()
+            self._leaving.append(self.loop.create_task(server.wait_closed()))
         for visit in self._visits:
             visit.say_goodbye()
+
+    @property
+    def has_visitors(self) -> bool:
+        """Tell, once nobody is accepted any more, whether somebody is connected or about to be: TLS takes a while."""
+        return not all(task.done() for task in self._leaving)
 
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a visitor who hasn't too many connections already; the address is forgotten with the last of them."""

@@ -9,12 +9,17 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 READY: Final = "READY=1"
 STOPPING: Final = "STOPPING=1"
 ALIVE: Final = "WATCHDOG=1"
 FIRST_FD: Final = 3
+
+# Sockets that the service manager has opened, by their type and where they are: a path, or host and port.
+Given = Mapping[tuple[int, str | tuple[str, int]], socket.socket]
+NONE_GIVEN: Final[Given] = {}
 
 
 def notify(state: str) -> None:
@@ -25,14 +30,19 @@ def notify(state: str) -> None:
             manager.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
 
 
-def take_listeners() -> dict[tuple[str, int], socket.socket]:
-    """Return the sockets that the service manager has opened for this process, by their address."""
+def take_listeners() -> Given:
+    """Return the sockets that the service manager has opened for this process."""
     is_ours = os.environ.pop("LISTEN_PID", "") == str(os.getpid())
     count = int(os.environ.pop("LISTEN_FDS", "0")) if is_ours else 0
     listeners = [socket.socket(fileno=fd) for fd in range(FIRST_FD, FIRST_FD + count)]
     for listener in listeners:
         listener.set_inheritable(False)
-    return {listener.getsockname()[:2]: listener for listener in listeners}
+    return {(listener.type, _address_of(listener)): listener for listener in listeners}
+
+
+def _address_of(listener: socket.socket) -> str | tuple[str, int]:
+    address = listener.getsockname()
+    return address if isinstance(address, str) else address[:2]  # IPv6 has more
 
 
 async def keep_alive() -> None:

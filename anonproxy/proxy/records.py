@@ -34,11 +34,6 @@ class Records:
         """Return the number of requests that are being served."""
         return sum(len(visitor.unfinished) for visitor in self._visitors.values())
 
-    @property
-    def visitors(self) -> int:
-        """Return the number of visitors who are connected."""
-        return len(self._visitors)
-
     def count_connections(self, key_of: Callable[[str], bytes | None]) -> Counter[bytes]:
         """Count connections by a key of the address, but for trusted proxies', which are many people's."""
         keys = (key_of(visitor.raw_peer) for visitor in self._visitors.values() if not visitor.is_trusted)

@@ -22,7 +22,7 @@ from anonproxy.proxy.child import EXIT_OPERATOR, Assignment
 from anonproxy.proxy.control import RELOAD, TOP, serve_control
 from anonproxy.proxy.counters import Counters, repair_counts, settle_counts
 from anonproxy.proxy.listeners import bind_listener, parse_listen, render_address
-from anonproxy.proxy.notify import READY, STOPPING, keep_alive, notify, take_listeners
+from anonproxy.proxy.notify import NONE_GIVEN, READY, STOPPING, Given, keep_alive, notify, take_listeners
 from anonproxy.proxy.pages import read_own_pages
 from anonproxy.proxy.say import Say, count_noun, say, speak
 from anonproxy.proxy.sites import parse_upstream
@@ -67,10 +67,6 @@ ASK_S: Final = 2.0
 # As many as the settings allow.
 MAX_WORKERS: Final = 64
 
-# Sockets that systemd has opened, by their address.
-Given = Mapping[tuple[str, int], socket.socket]
-NONE_GIVEN: Final[Given] = {}
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Role:
@@ -80,18 +76,25 @@ class Role:
     assignment: Assignment
 
 
-def verify_all_taken(given: Given, listeners: Mapping[str, socket.socket]) -> None:
-    """Refuse a socket on which visitors would wait for ever.
+def verify_all_taken(
+    given: Given, listeners: Mapping[str, socket.socket], explain: Callable[[socket.socket], str]
+) -> None:
+    """Refuse a socket on which visitors, or lines, would wait for ever.
 
     Raises: OperatorError
     """
     for listener in given.values():
         if listener not in listeners.values():
-            address = render_address(listener).partition("//")[2]
-            raise OperatorError(
-                f"systemd listens on {address}, but no listener in [proxy] is there. "
-                f'Write listen = "{address}", or take it out of anonproxy.socket'
-            )
+            raise OperatorError(f"systemd listens on {explain(listener)}")
+
+
+def explain_stray(listener: socket.socket) -> str:
+    """Say what to do about a socket that no setting names."""
+    address = render_address(listener).partition("//")[2]
+    return (
+        f"{address}, but no listener in [proxy] is there. "
+        f'Write listen = "{address}", or take it out of anonproxy.socket'
+    )
 
 
 def verify_no_loop(settings: Settings, *listeners: socket.socket) -> None:
@@ -158,8 +161,9 @@ def make_plan(settings: Settings, before: Plan | None = None, given: Given = NON
             if before and address == getattr(before.settings.proxy, setting) and setting in before.listeners:
                 listeners[setting] = before.listeners[setting]
             elif address:
-                listeners[setting] = given.get(parse_listen(address)[1]) or bind_listener(setting, address)
-        verify_all_taken(given, listeners)
+                opened = given.get((socket.SOCK_STREAM, parse_listen(address)[1]))
+                listeners[setting] = opened or bind_listener(setting, address)
+        verify_all_taken(given, listeners, explain_stray)
         verify_no_loop(settings, *listeners.values())
     except OperatorError:
         plan.close(kept=before)

@@ -49,7 +49,7 @@ async def serve(assignment: Assignment, row: Row, addon: AnonproxyAddon, talkers
     master.stop_accepting()
     began_s, drain_s = loop.time(), assignment.settings.proxy.drain_s
     while (waited_s := loop.time() - began_s) < drain_s and (
-        addon.records.unfinished or (addon.records.visitors and waited_s < LINGER_S)
+        addon.records.unfinished or (master.has_visitors and waited_s < LINGER_S)
     ):
         await asyncio.sleep(DRAIN_STEP_S)
     for task in beside:

@@ -181,11 +181,16 @@ def make_settings(
 
 def connect_tls(port: int, *protocols: str, name: str = HOST) -> ssl.SSLSocket:
     """Connect over TLS without looking at the certificate."""
+    return start_tls(socket.create_connection(("127.0.0.1", port), PATIENCE_S), *protocols, name=name)
+
+
+def start_tls(connection: socket.socket, *protocols: str, name: str = HOST) -> ssl.SSLSocket:
+    """Go on over TLS without looking at the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if protocols:
         context.set_alpn_protocols(protocols)
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), PATIENCE_S), server_hostname=name)
+    return context.wrap_socket(connection, server_hostname=name)
 
 
 def write_certificate(

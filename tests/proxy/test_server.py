@@ -37,6 +37,7 @@ from tests.proxy.conftest import (
     read_all,
     read_head,
     split_response,
+    start_tls,
     wait_until,
     write_certificate,
 )
@@ -440,6 +441,27 @@ def test_reload_is_whole_and_drops_nothing(start: Callable[..., Running], nginx:
     assert reload(running)[0] == 2
     events = [entry.event for entry in read_ledger(tmp_path / "store" / "ledger")]
     assert events.count("configured") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_secure", [False, True], ids=["in clear", "over TLS"])
+def test_who_is_just_connecting_is_served(
+    start: Callable[..., Running], nginx: int, tmp_path: Path, is_secure: bool
+) -> None:
+    """Who has been accepted when a worker is told to leave, and hasn't said a word, gets the page."""
+    tls_port = free_port()
+    running = start(nginx, tls=(tls_port, write_certificate(tmp_path, HOST)))
+    running.wait_ready()
+    [worker] = running.children("anonproxy.proxy.worker")
+    with socket.create_connection(("127.0.0.1", tls_port if is_secure else running.port), PATIENCE_S) as visitor:
+        time.sleep(0.2)  # it has accepted
+        os.kill(worker, signal.SIGTERM)
+        time.sleep(0.4)  # it has looked several times whether it may go
+        asking = start_tls(visitor) if is_secure else visitor
+        asking.sendall(f"GET /page.html HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        assert split_response(read_all(asking))[2] == PAGE
+        asking.close()
+    wait_until(lambda: has_ended(worker))
 
 
 # Looked for inside the pages of Parquet, too, where the bytes of a file are compressed.

@@ -10,7 +10,8 @@ from struct import Struct
 from typing import Final
 
 from anonproxy.model.errors import OperatorError
-from anonproxy.proxy.listeners import explain_bind, open_listener, parse_listen
+from anonproxy.proxy.listeners import explain_bind, open_listener, parse_listen, render_address
+from anonproxy.proxy.notify import Given
 
 # What the kernel keeps of datagrams that nobody has taken yet: seconds of the busiest server.
 BUFFER_BYTES: Final = 32 * 1024 * 1024
@@ -62,12 +63,30 @@ def bind_datagrams(place: str) -> socket.socket:
     return listener
 
 
+def find_given(place: str, given: Given) -> socket.socket | None:
+    """Return the socket that systemd has opened at a place, with as much room as its unit gives it."""
+    return given.get((socket_type(place), locate(place)[1]))
+
+
+def explain_stray(listener: socket.socket) -> str:
+    """Say what to do about a socket of systemd's that no setting names."""
+    if listener.family == socket.AF_UNIX:
+        place = f"unix:{listener.getsockname()}"
+    else:
+        kind = "tcp" if listener.type == socket.SOCK_STREAM else "udp"
+        place = f"{kind}:{render_address(listener).partition('//')[2]}"
+    return (
+        f"{place}, but collect.listen doesn't name it. "
+        f'Write listen = ["{place}"], or take it out of anonproxy-collect.socket'
+    )
+
+
 def verify_place(place: str) -> None:
     """Find out whether a place could be had, and change nothing.
 
     Raises: OSError, UnicodeError
     """
-    kind = socket.SOCK_STREAM if place.startswith("tcp:") else socket.SOCK_DGRAM
+    kind = socket_type(place)
     family, where = locate(place)
     if isinstance(where, str):
         is_stale(where)
@@ -85,6 +104,11 @@ def verify_place(place: str) -> None:
 def explain_place(place: str, error: OSError | UnicodeError) -> str:
     """Say why a place can't be had, and what to do."""
     return explain_bind(error, FOLDER_REMEDIES if place.startswith("unix:") else {})
+
+
+def socket_type(place: str) -> socket.SocketKind:
+    """Say what a place takes: a stream, or datagrams."""
+    return socket.SOCK_STREAM if place.startswith("tcp:") else socket.SOCK_DGRAM
 
 
 def locate(place: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:

@@ -14,19 +14,20 @@ from anonproxy.model.errors import OperatorError
 from anonproxy.model.settings import Settings
 from anonproxy.proxy import quiet
 from anonproxy.proxy.child import Assignment
-from anonproxy.proxy.collect.places import bind_place, count_drops
+from anonproxy.proxy.collect.places import bind_place, count_drops, explain_stray, find_given
 from anonproxy.proxy.collect.status_page import Tally, ask_status
 from anonproxy.proxy.listeners import bind_listener, render_address
+from anonproxy.proxy.notify import NONE_GIVEN, Given, take_listeners
 from anonproxy.proxy.say import Say, count_noun, say, speak
-from anonproxy.proxy.server import Plan, Role, Supervisor, lock_store
+from anonproxy.proxy.server import Plan, Role, Supervisor, lock_store, verify_all_taken
 
 ADMIN: Final = "admin_listen"
 # How often the losses are looked at.
 LOOK_S: Final = 1.0
 
 
-def make_plan(settings: Settings, before: Plan | None = None) -> Plan:
-    """Open what the settings name; a listener whose setting didn't change is taken over.
+def make_plan(settings: Settings, before: Plan | None = None, given: Given = NONE_GIVEN) -> Plan:
+    """Open what the settings name; a listener whose setting didn't change, or that is given, is taken over.
 
     Raises: OperatorError when one or the store can't be had, or the format isn't known; nothing new is left open then
     """
@@ -38,9 +39,11 @@ def make_plan(settings: Settings, before: Plan | None = None) -> Plan:
         for place in (ADMIN, *settings.collect.listen):
             if before and place in before.listeners and (place != ADMIN or is_same_admin):
                 listeners[place] = before.listeners[place]
+            elif place == ADMIN:
+                listeners[place] = bind_listener(ADMIN, settings.proxy.admin_listen)
             else:
-                is_admin = place == ADMIN
-                listeners[place] = bind_listener(ADMIN, settings.proxy.admin_listen) if is_admin else bind_place(place)
+                listeners[place] = find_given(place, given) or bind_place(place)
+        verify_all_taken(given, listeners, explain_stray)
     except OperatorError:
         plan.close(kept=before)
         raise
@@ -104,7 +107,7 @@ def run_collect(settings: Settings, read_again: Callable[[], Settings], control:
 
     Raises: OperatorError when a listener can't be had, or the format isn't known
     """
-    plan = make_plan(settings)
+    plan = make_plan(settings, given=take_listeners())
     speak(settings.proxy.log_format)
     quiet.silence()
     quiet.harden()

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Final
 import pytest
 
 from anonproxy.model.errors import OperatorError
+from anonproxy.model.settings import Settings
+from anonproxy.proxy import notify
 from anonproxy.proxy.collect.places import bind_place, count_drops, explain_place, verify_place
+from anonproxy.proxy.collect.server import make_plan
+from anonproxy.proxy.notify import take_listeners
 from tests.support.ports import free_port
 from tests.support.users import acting_as_nobody
 
@@ -91,3 +96,36 @@ def test_kernel_counts_what_it_drops() -> None:
                 taken += 1
         assert 0 < taken < 200
         assert count_drops(narrow) == 200 - taken
+
+
+@pytest.mark.parametrize(
+    "place", ["unix:{folder}/s", "udp:127.0.0.1:{port}", "udp:[::1]:{port}", "tcp:127.0.0.1:{port}"]
+)
+def test_what_systemd_has_opened_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """A socket that is handed over is the place that is configured; one that no setting names is refused."""
+    place = place.format(folder=tmp_path, port=free_port())
+    site = {"name": "www", "upstream": "http://127.0.0.1:1"}
+    settings = Settings.model_validate(
+        {
+            "store": {"path": str(tmp_path / "store")},
+            "proxy": {"admin_listen": f"127.0.0.1:{free_port()}"},
+            "collect": {"listen": [place]},
+            "sites": [site],
+        }
+    )
+    with bind_place(place) as opened:
+        monkeypatch.setattr(notify, "FIRST_FD", os.dup(opened.fileno()))
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        given = take_listeners()
+        [listener] = given.values()
+        other = settings.model_copy(update={"collect": settings.collect.model_copy(update={"listen": []})})
+        with pytest.raises(OperatorError) as refused:
+            make_plan(other, given=given)
+        assert str(refused.value) == (
+            f"systemd listens on {place}, but collect.listen doesn't name it. "
+            f'Write listen = ["{place}"], or take it out of anonproxy-collect.socket'
+        )
+        plan = make_plan(settings, given=given)
+        assert plan.listeners[place] is listener
+        plan.close()

@@ -28,6 +28,9 @@ from tests.support.servers import ProxyProcess, run_nginx, run_proxy
 CHECKS = (*PROCESS_CHECKS, SURROUNDINGS)
 KEY = bytes(range(32)).hex()
 NOBODY = 65534
+# Temporary folders are everybody's: another process that runs tests meanwhile has a user and a name of its own.
+SOMEBODY = 100_000 + os.getpid()
+PLANTED = f"anonproxy-test-{os.getpid()}-"
 PROJECT = Path(__file__).parents[2]
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what a process has open, only root is told")
@@ -50,7 +53,7 @@ def judge(store: Path, machine: Machine) -> dict[str, Outcome]:
 def _tidy_up() -> Iterator[None]:
     """Remove what a planted process left in a temporary folder."""
     yield
-    for path in Path(tempfile.gettempdir()).glob("anonproxy-test-*"):
+    for path in Path(tempfile.gettempdir()).glob(f"{PLANTED}*"):
         path.unlink()
 
 
@@ -99,7 +102,7 @@ FAULTS: dict[str, tuple[Fault | Callable[[Path], Fault], set[str]]] = {
     ),
     "an address in a temporary file of its user": (
         Fault(
-            "import tempfile; os.setuid(65534); file, kept = tempfile.mkstemp(prefix='anonproxy-test-'); "
+            f"import tempfile; os.setuid({SOMEBODY}); file, kept = tempfile.mkstemp(prefix='{PLANTED}'); "
             "os.write(file, b'203.0.113.9\\n'); os.close(file)"
         ),
         {"surroundings"},
@@ -200,7 +203,7 @@ print(json.dumps({code: [outcome.verdict, *outcome.unknown] for code, outcome in
 @pytest.fixture
 def open_store() -> Iterator[Path]:
     """Return a specimen of a store that belongs to nobody in particular, in a folder that all may enter."""
-    with tempfile.TemporaryDirectory(prefix="anonproxy-test-") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         write_specimen(Path(folder, "store"))
         for path in (Path(folder), *Path(folder).rglob("*")):
             os.chown(path, NOBODY, NOBODY)

@@ -16,7 +16,6 @@ from tests.support.servers import wait_until
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("machine"),  # one for all
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can boot a machine"),
 ]
 

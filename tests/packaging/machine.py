@@ -67,6 +67,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             timeout=PATIENCE_S,
         )
         assert (ended.returncode == 0) == is_fine, ended.stdout

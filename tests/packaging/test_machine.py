@@ -1,8 +1,10 @@
 """The Debian package, installed on a fresh Debian 13 with a live systemd: units, sandbox and program as they ship."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with booted(root) as machine:
         assert "anonproxy: edit /etc/anonproxy/anonproxy.toml" in machine.run("dpkg -i /root/anonproxy.deb")
         yield machine
+    shutil.rmtree(root)  # a gigabyte
 
 
 @pytest.fixture
@@ -213,7 +216,8 @@ def test_collect_records_what_nginx_serves(machine: Machine) -> None:
 
 def test_an_import_and_the_dashboard_beside_the_service(machine: Machine) -> None:
     """Root imports a log by several processes while the service records; the dashboard shows both, and the present."""
-    write_log(machine.root / "root" / "access.log", invent(days=3, people=12))
+    two_weeks_ago = datetime.now(UTC).date() - timedelta(days=14)
+    write_log(machine.root / "root" / "access.log", invent(days=3, people=12, first=two_weeks_ago))
     machine.run("systemctl start anonproxy anonproxy-web")
     assert visit(machine, 12) == ["200"] * 12
     said = machine.run("anonproxy ingest --jobs 2 --format combined /root/access.log")
@@ -221,7 +225,7 @@ def test_an_import_and_the_dashboard_beside_the_service(machine: Machine) -> Non
     assert machine.run(f"find {STORE} -not -user anonproxy") == ""
     assert "21 pass" in machine.run("anonproxy audit")
     wait_until(lambda: _answers(machine, "/"), PATIENCE_S, "the dashboard")
-    assert "12" in machine.run("curl --silent http://127.0.0.1:9902/live")
+    assert "Pageviews in half an hour" in machine.run("curl --silent http://127.0.0.1:9902/live"), "told by the proxy"
     machine.run("systemctl stop anonproxy anonproxy-web")
     assert count_events(machine.root / STORE.lstrip("/"))["imported"] == 3
 

@@ -14,6 +14,7 @@ import pytest
 from anonproxy.audit.check import Verdict
 from anonproxy.audit.run import run_audit
 from anonproxy.clock import now
+from anonproxy.ingest import import_store
 from anonproxy.ingest.import_store import open_for_import
 from anonproxy.ingest.intake import read_imported
 from anonproxy.ingest.jobs import Message, plan_cuts, read_here, read_in_processes
@@ -203,8 +204,9 @@ def _is_group_alive(group: int) -> bool:
     return True
 
 
-def test_one_import_at_a_time(tmp_path: Path, log: Path) -> None:
+def test_one_import_at_a_time(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody else writes to the store who takes no days, nothing is imported, and what helps is said."""
+    monkeypatch.setattr(import_store, "STARTED_WITHIN_S", 0.5)
     root = tmp_path / "store"
     with open_for_import(root, settings(root)), pytest.raises(StoreError, match="another import, wait for its end"):
         run(root, settings(root), log)

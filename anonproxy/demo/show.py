@@ -85,7 +85,7 @@ def run_demo(
         heading(console, 4, "Whether anything is left of the visitors")
         held.append(search_everything(console, stage, script, outcome))
         heading(console, 5, "Where it is, and what to try next")
-        show_next(console, stage, stay)
+        show_next(console, stage)
         if stay:
             watch(console, stage)
     if not all(held):
@@ -354,7 +354,7 @@ def try_search(marks: Sequence[RawMark]) -> tuple[int, int]:
 # 5: what is next
 
 
-def show_next(console: Console, stage: Stage, stay: bool) -> None:
+def show_next(console: Console, stage: Stage) -> None:
     """Say where everything is, and what to do with it."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
@@ -374,16 +374,16 @@ def show_next(console: Console, stage: Stage, stay: bool) -> None:
     }.items():
         table.add_row(name, str(text))
     console.print(table)
-    if stay:
-        console.print(
-            f"\n[bold]Your turn:[/] open [bold]{stage.proxy_url}[/], search for something, log in, come back here.\n"
-            "What is written about you appears below, in no particular order (style sheets left out). Ctrl-C ends it.\n"
-        )
 
 
 def watch(console: Console, stage: Stage) -> None:
-    """Print each row as it is written, until Ctrl-C."""
-    rows, written = read_rows(stage), stage.read_counts().written
+    """Invite to a visit, and print each row as it is written, until Ctrl-C."""
+    # Before anybody is invited: what is written later is new, and counted later than it is read it would be missed.
+    written, rows = stage.read_counts().written, read_rows(stage)
+    console.print(
+        f"\n[bold]Your turn:[/] open [bold]{stage.proxy_url}[/], search for something, log in, come back here.\n"
+        "What is written about you appears below, in no particular order (style sheets left out). Ctrl-C ends it.\n"
+    )
     try:
         while True:
             time.sleep(WATCH_S)

@@ -5,12 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from _thread import interrupt_main
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Timer
 from urllib.parse import quote_plus, urlsplit
 
 import pytest
@@ -27,8 +28,10 @@ from anonproxy.demo.show import (
     render_row,
     render_scene,
     try_search,
+    wait_until_written,
+    watch,
 )
-from anonproxy.demo.stage import find_free_port
+from anonproxy.demo.stage import Stage, fetch, find_free_port, set_stage
 from anonproxy.demo.traffic import Outcome
 from anonproxy.model.columns import HIT_COLUMNS
 from anonproxy.model.errors import OperatorError
@@ -137,24 +140,26 @@ def test_red_even_when_nested() -> None:
 
 @contextmanager
 def demo(*options: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run `anonproxy demo` as people do; end it, and show what it said when a test fails."""
+    """Run `anonproxy demo` as people do; end it, after a while in any case, so that nobody waits for its words."""
     command = [sys.executable, "-m", "anonproxy", "demo", "--port", str(find_free_port()), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        patience = Timer(WITHIN_S, process.terminate)
+        patience.start()
         try:
             yield process
         finally:
+            patience.cancel()
             process.terminate()
 
 
 def read_until(process: "subprocess.Popen[str]", word: str) -> str:
     """Read what is said, up to and with the line that holds a word."""
     assert process.stdout is not None
-    said, deadline = "", time.monotonic() + WITHIN_S
+    said = ""
     for line in process.stdout:
         said += line
         if word in line:
             return said
-        assert time.monotonic() < deadline, said
     raise AssertionError(said)
 
 
@@ -216,6 +221,40 @@ def test_own_visit_is_shown(tmp_path: Path) -> None:
     assert "Firefox" in row
     assert not any(is_listening(url) for url in urls[:2])
     assert status in (0, 1), rest
+
+
+class Prompt(io.StringIO):
+    """A screen whose reader visits at once when invited, and presses Ctrl-C at the row of that visit."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def write(self, text: str) -> int:
+        if "Ctrl-C ends it" in text:
+            counts = self._stage.read_counts()
+            fetch(self._stage.proxy_port, "/search?q=at+once")
+            wait_until_written(self._stage, counts.requests + 1)
+        was_there = self.has_row
+        written = super().write(text)
+        if self.has_row and not was_there:
+            raise KeyboardInterrupt
+        return written
+
+    @property
+    def has_row(self) -> bool:
+        return "GET /search" in self.getvalue()
+
+
+@pytest.mark.slow
+def test_visit_made_at_once_is_shown(tmp_path: Path) -> None:
+    """Who visits as soon as they are invited sees their row, even if it is written before anybody looks for it."""
+    with set_stage(tmp_path, find_free_port(), None) as stage:
+        patience, screen = Timer(WITHIN_S, interrupt_main), Prompt(stage)
+        patience.start()
+        watch(Console(file=screen), stage)
+        patience.cancel()
+    assert screen.has_row
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Hold for every test: no hidden skips in CI, no deadline for hypothesis examples, sample logs by fixture."""
+"""Hold for every test: no hidden skips in CI, no deadline for hypothesis examples, no cloud, sample logs by fixture."""
 
 import os
 from collections.abc import Generator
@@ -13,6 +13,9 @@ IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 # A shared machine stalls at times, and a slow example is not a wrong one.
 hypothesis.settings.register_profile("anonproxy", deadline=None, derandomize=IN_CI)
 hypothesis.settings.load_profile("anonproxy")
+
+# Whoever opens a bucket asks a cloud's metadata address who they are. The tests talk to nobody but this machine.
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
 @pytest.fixture(scope="session")

@@ -147,6 +147,7 @@ class Origin:
 
     def close(self) -> None:
         """Listen no more."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # ends the thread that waits for visitors
         self._listener.close()
 
     def _accept(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 from anonproxy.audit.search import search
 from tests.conformance.conftest import Script, Stage, answer_always, answer_once
 from tests.conformance.test_scripted import CHUNKED, OK, answer, chunks, get, post, reset_after
-from tests.conformance.wire import PATIENCE_S, Garbage, Wire, connect
+from tests.conformance.wire import Garbage, Wire, connect
 from tests.proxy.conftest import wait_until
 from tests.support.marked_requests import Marks
 
@@ -60,7 +60,7 @@ def test_nothing_is_written_of_what_goes_wrong(stage: Stage, ending: str) -> Non
         raw = reply(marks.word)
         stage.raw.play(ENDINGS[ending](raw))
         with connect(stage.proxy.port) as visitor:
-            visitor.settimeout(1 if name.startswith("their") else PATIENCE_S)
+            visitor.settimeout(1)
             visitor.sendall(ask(marks.word))
             try:
                 Wire(visitor).read_answer()

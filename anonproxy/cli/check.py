@@ -6,7 +6,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.markup import escape
 from anonproxy.cli import EXIT_WRONG, options
 from anonproxy.clock import now
 from anonproxy.config import read_settings
+from anonproxy.ingest.control import ROOT
 from anonproxy.ingest.countries import describe_countries
 from anonproxy.ingest.formats import find_format
 from anonproxy.model.errors import OperatorError, StoreError
@@ -33,7 +34,6 @@ from anonproxy.proxy.server import LISTENERS
 from anonproxy.proxy.tls import read_certificates
 from anonproxy.store.objects import open_objects
 
-ROOT: Final = 0
 CONNECT_TIMEOUT_S: Final = 3.0
 LOW_DISK_BYTES: Final = 256 * 1024 * 1024  # a year of a small library's totals fits several times
 
@@ -116,7 +116,10 @@ def _observe(look: Look, settings: Settings) -> Iterator[Observation]:
 
 @contextmanager
 def acting_as_service(settings: Settings) -> Iterator[None]:
-    """Let root read files as the user that the store belongs to, who runs the service and may read less."""
+    """Let root read files as the user that the store belongs to, who runs the service and may read less.
+
+    A root who may become nobody else, as in a container, reads as root.
+    """
     try:
         store = Path(settings.store.folder).stat()
     except OSError:  # there is none yet
@@ -125,15 +128,15 @@ def acting_as_service(settings: Settings) -> Iterator[None]:
         yield
         return
     group, groups = os.getegid(), os.getgroups()
-    os.setgroups(find_groups(store.st_uid, store.st_gid))
-    os.setegid(store.st_gid)
-    os.seteuid(store.st_uid)
-    try:
+    with ExitStack() as restoring:
+        with suppress(PermissionError):
+            os.setgroups(find_groups(store.st_uid, store.st_gid))
+            restoring.callback(os.setgroups, groups)
+            os.setegid(store.st_gid)
+            restoring.callback(os.setegid, group)
+            os.seteuid(store.st_uid)
+            restoring.callback(os.seteuid, ROOT)
         yield
-    finally:
-        os.seteuid(ROOT)
-        os.setegid(group)
-        os.setgroups(groups)
 
 
 def find_groups(user: int, group: int) -> list[int]:

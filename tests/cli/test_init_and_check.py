@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -138,6 +140,25 @@ def test_root_is_told_what_the_service_cant_read() -> None:
         f"✗ proxy.certificates[0].key: {key} can't be read by the user that anonproxy runs as",
         "✗ proxy.error_pages: the folder, or a file in it, can't be read. Check path, owner and mode",
     ]
+
+
+@pytest.mark.skipif(os.geteuid() != ROOT, reason="only root can lose what root may")
+@pytest.mark.parametrize("capabilities", ["-setgid,-setuid", "-setuid"])
+def test_a_root_who_may_become_nobody_else_looks_as_root(tmp_path: Path, capabilities: str) -> None:
+    """A container's root is told what it sees itself, not that it may not be somebody else."""
+    path = write(tmp_path)
+    (tmp_path / "store").mkdir()
+    os.chown(tmp_path / "store", NOBODY, NOBODY)
+    (tmp_path / "pages").mkdir(0o700)
+    (tmp_path / "pages" / "error.html").write_text("Sorry")
+    path.write_text(path.read_text().replace("[proxy]\n", f'[proxy]\nerror_pages = "{tmp_path}/pages"\n'))
+    looking = subprocess.run(
+        ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}", sys.executable, "-m", "anonproxy",
+         "check", "--config", path],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "proxy.error_pages: error are shown" in looking.stdout, looking.stdout
+    assert looking.returncode == 0, looking.stdout
 
 
 def test_check_notices_a_taken_port(tmp_path: Path) -> None:

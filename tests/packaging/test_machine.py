@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from anonproxy.audit.marks import Mark
+from anonproxy.audit.search import search, search_bytes
 from tests.ingest.recorders import count_events, values
 from tests.packaging.machine import PATIENCE_S, Machine, booted, bootstrap, build_package
 from tests.proxy.conftest import write_certificate
@@ -23,7 +25,11 @@ pytestmark = [
 
 HOST = "library.example.org"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:147.0) Gecko/20100101 Firefox/147.0"
-SECRETS = ("jane-doe", "198.51.100.")
+TERM = "jane-doe"
+MARKS = (Mark("search term", TERM), *(Mark("address", f"198.51.100.{number}") for number in range(1, 101)))
+# Where services and systemd may write; what they write to memory, the journal among it, is packed first.
+PACKED = "srv/run.tar"
+WRITTEN = (PACKED, "var/lib/anonproxy", "var/lib/nginx", "var/log", "var/tmp", "tmp", "etc/anonproxy", "root")
 UNITS = (
     "anonproxy.socket",
     "anonproxy-collect.socket",
@@ -70,12 +76,12 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         making = pool.submit(bootstrap, root)
         package = build_package(folder)
         making.result()
-    package.rename(root / "root" / "anonproxy.deb")
+    package.rename(root / "srv" / "anonproxy.deb")
     (root / "etc/nginx/sites-enabled/default").unlink()
     (root / "etc/nginx/conf.d/site.conf").write_text(SITE)
     with booted(root) as machine:
         assert "anonproxy: edit /etc/anonproxy/anonproxy.toml" in machine.run(
-            "dpkg -i --force-unsafe-io /root/anonproxy.deb"
+            "dpkg -i --force-unsafe-io /srv/anonproxy.deb"
         )
         yield machine
         configure(machine)
@@ -89,19 +95,23 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 @pytest.fixture
 def machine(debian: Machine) -> Iterator[Machine]:
-    """Give the machine with a configuration and nothing of ours started, and see that nothing was told of anyone."""
+    """Give the machine with a configuration and nothing of ours started, and see that nothing is left of anyone."""
     configure(debian)
     try:
         yield debian
     finally:
         journal = debian.run("journalctl --no-pager --output=export --all")
+        debian.run(f"tar --create --file /{PACKED} /run || true")  # what changes meanwhile is packed as it is then
+        written = search([debian.root / place for place in WRITTEN], MARKS)
         debian.run(
             f"systemctl disable --now {' '.join(UNITS)}; systemctl reset-failed; rm -rf /etc/systemd/system/anon*"
         )
         debian.run(
             f"rm -rf {STORE}/* /etc/nginx/conf.d/anonproxy.conf; systemctl daemon-reload; systemctl reload nginx"
         )
-    assert not [secret for secret in SECRETS if secret in journal]
+    assert not search_bytes(journal.encode(), MARKS).hits
+    assert not written.hits
+    assert {each.place for each in written.unopened} == {"systemd journal"}  # which journalctl has read
     assert "suppressed" not in journal, journal
 
 
@@ -115,7 +125,7 @@ def visit(machine: Machine, number: int, url: str = "http://127.0.0.1:8080", opt
     return machine.run(
         f"for number in $(seq {number}); do curl {options} --silent --output /dev/null --max-time 10 --insecure "
         f"--write-out '%{{http_code}}\\n' --header 'Host: {HOST}' --user-agent '{FIREFOX}' "
-        f'--header "X-Forwarded-For: 198.51.100.$number" "{url}/events?q=jane-doe" || true; done'
+        f'--header "X-Forwarded-For: 198.51.100.$number" "{url}/events?q={TERM}" || true; done'
     ).split()
 
 
@@ -176,11 +186,11 @@ def test_what_ends_is_started_again(machine: Machine) -> None:
 
 def test_systemd_opens_the_ports(machine: Machine) -> None:
     """The service needs no privilege for :80 and :443, and nobody is refused while it is started anew."""
-    chain, key = map(Path, write_certificate(machine.root / "root", HOST).values())
+    chain, key = map(Path, write_certificate(machine.root / "srv", HOST).values())
     certificate = '[[proxy.certificates]]\ncertificate = "/etc/anonproxy/chain.pem"\nkey = "/etc/anonproxy/key.pem"\n'
     configure(machine, f'listen = "[::]:80"\ntls_listen = "[::]:443"\nredirect_to_https = true\n{certificate}')
-    machine.run(f"install -m 600 /root/{chain.name} /etc/anonproxy/chain.pem")
-    machine.run(f"install -m 600 /root/{key.name} /etc/anonproxy/key.pem")
+    machine.run(f"install -m 600 /srv/{chain.name} /etc/anonproxy/chain.pem")
+    machine.run(f"install -m 600 /srv/{key.name} /etc/anonproxy/key.pem")
     assert "can't be read by the user that anonproxy runs as" in machine.run("anonproxy check", is_fine=False)
     machine.run("cd /etc/anonproxy; chgrp anonproxy *.pem; chmod 640 *.pem; anonproxy check")
     machine.run("systemctl start anonproxy.socket")
@@ -227,10 +237,10 @@ def test_collect_records_what_nginx_serves(machine: Machine) -> None:
 def test_an_import_and_the_dashboard_beside_the_service(machine: Machine) -> None:
     """Root imports a log by several processes while the service records; the dashboard shows both, and the present."""
     two_weeks_ago = datetime.now(UTC).date() - timedelta(days=14)
-    write_log(machine.root / "root" / "access.log", invent(days=3, people=12, first=two_weeks_ago))
+    write_log(machine.root / "srv" / "access.log", invent(days=3, people=12, first=two_weeks_ago))
     machine.run("systemctl start anonproxy anonproxy-web")
     assert visit(machine, 12) == ["200"] * 12
-    said = machine.run("anonproxy ingest --jobs 2 --format combined /root/access.log")
+    said = machine.run("anonproxy ingest --jobs 2 --format combined /srv/access.log")
     assert "3 days of www" in said, said
     assert machine.run(f"find {STORE} -not -user anonproxy") == ""
     assert "21 pass" in machine.run("anonproxy audit")
@@ -252,7 +262,7 @@ def test_an_upgrade_goes_on(machine: Machine) -> None:
     machine.run("systemctl start anonproxy")
     assert visit(machine, 6) == ["200"] * 6
     before = main_pid(machine)
-    machine.run("dpkg -i --force-unsafe-io /root/anonproxy.deb")
+    machine.run("dpkg -i --force-unsafe-io /srv/anonproxy.deb")
     wait_until(lambda: main_pid(machine) not in {0, before}, PATIENCE_S, "the new one")
     assert visit(machine, 1) == ["200"]
     machine.run("systemctl stop anonproxy")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from _thread import interrupt_main
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,16 +139,25 @@ def test_red_even_when_nested() -> None:
 
 
 @contextmanager
+def patience(end: Callable[[], None]) -> Iterator[None]:
+    """End what takes too long, so that nobody waits for its words."""
+    timer = Timer(WITHIN_S, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
 def demo(*options: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run `anonproxy demo` as people do; end it, after a while in any case, so that nobody waits for its words."""
+    """Run `anonproxy demo` as people do, and end it."""
     command = [sys.executable, "-m", "anonproxy", "demo", "--port", str(find_free_port()), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        patience = Timer(WITHIN_S, process.terminate)
-        patience.start()
         try:
-            yield process
+            with patience(process.terminate):
+                yield process
         finally:
-            patience.cancel()
             process.terminate()
 
 
@@ -223,7 +232,7 @@ def test_own_visit_is_shown(tmp_path: Path) -> None:
     assert status in (0, 1), rest
 
 
-class Prompt(io.StringIO):
+class EagerVisitor(io.StringIO):
     """A screen whose reader visits at once when invited, and presses Ctrl-C at the row of that visit."""
 
     def __init__(self, stage: Stage) -> None:
@@ -250,11 +259,10 @@ class Prompt(io.StringIO):
 def test_visit_made_at_once_is_shown(tmp_path: Path) -> None:
     """Who visits as soon as they are invited sees their row, even if it is written before anybody looks for it."""
     with set_stage(tmp_path, find_free_port(), None) as stage:
-        patience, screen = Timer(WITHIN_S, interrupt_main), Prompt(stage)
-        patience.start()
-        watch(Console(file=screen), stage)
-        patience.cancel()
-    assert screen.has_row
+        visitor = EagerVisitor(stage)
+        with patience(interrupt_main):
+            watch(Console(file=visitor), stage)
+    assert visitor.has_row
 
 
 @pytest.mark.slow

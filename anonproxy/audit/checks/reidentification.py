@@ -72,7 +72,7 @@ _SHARES_WITH: Final = {
             SELECT count(*) AS size, {_CROWD}, count(DISTINCT route) AS routes
             FROM requests WHERE is_person GROUP BY {", ".join(name for name in QUASI if name not in without)}
         )
-    """  # noqa: S608
+    """  # noqa: S608 - as above
     for remedy, without in REMEDIES.items()
 }
 _CROWDS: Final = """

@@ -31,7 +31,7 @@ from anonproxy.ingest.sitemap import fetch_sitemap_paths
 from anonproxy.ingest.sources import STDIN, Source, find_logs, open_sources
 from anonproxy.ingest.spark import read_on_spark
 from anonproxy.model.errors import OperatorError
-from anonproxy.model.settings import Settings
+from anonproxy.model.settings import MAX_DAILY_MONTHS, Settings
 from anonproxy.model.vocabularies import DropReason
 from anonproxy.proxy import quiet
 from anonproxy.store.imports import Made, Refusal, Shelf, find_taken
@@ -46,7 +46,8 @@ DATE = click.DateTime(["%Y-%m-%d"])
 
 # What became of lines that are in no day, in words, and what helps.
 REASONS: Final[dict[str, str]] = {
-    Refusal.TOO_OLD: "older than daily_months = {daily_months} keeps; raise [store] daily_months to import them",
+    Refusal.TOO_OLD: "older than daily_months = {daily_months} keeps; "
+    "raise [store] daily_months, {most} at most, to import them",
     Refusal.NOT_OVER: "of days that are not over, or have visits that may go on; import them tomorrow",
     Refusal.IMPORTED: "of days that were imported before; --replace makes those days anew",
     Refusal.RECORDED: "of days that the proxy has recorded itself, which can't be added to",
@@ -302,7 +303,7 @@ def print_summary(console: Console, tally: Tally, settings: Settings, *, dry_run
     if tally.ignored:
         table.add_row(f"{tally.ignored:,}", "headers, comments and empty lines")
     table.add_row(f"{tally.written:,}", "would be counted" if dry_run else "counted", style="green")
-    words = {"daily_months": settings.store.daily_months}
+    words = {"daily_months": settings.store.daily_months, "most": MAX_DAILY_MONTHS}
     for reason, count in tally.lost.most_common():
         table.add_row(f"{count:,}", Text(REASONS.get(reason, reason).format(**words)), style="yellow")
     for reason, count in tally.rejected.most_common():

@@ -27,6 +27,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # What the address of a socket holds, with the zero at its end (unix(7)).
 MAX_SOCKET_PATH: Final = 108
 
+# Ten years.
+MAX_DAILY_MONTHS: Final = 120
+
 
 def _parse_network(text: object) -> object:
     if not isinstance(text, str):
@@ -163,7 +166,7 @@ class StoreSettings(_Section):
     flush_s: float = Field(5.0, ge=0.1, le=60, description="Seconds between writes; a power cut loses at most this")
     hot_hours: int = Field(48, ge=30, le=48, description="Hours that visit numbers are kept, then rows are unlinked")
     hits_days: int = Field(90, ge=1, le=365, description="Days that single, unlinked rows are kept")
-    daily_months: int = Field(25, ge=1, le=120, description="Months that daily totals are kept")
+    daily_months: int = Field(25, ge=1, le=MAX_DAILY_MONTHS, description="Months that daily totals are kept")
 
     @property
     def folder(self) -> str:

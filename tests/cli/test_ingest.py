@@ -116,7 +116,7 @@ def test_old_lines_are_counted_and_the_setting_is_named(config: Path, tmp_path: 
     first = datetime(2022, 3, 1, tzinfo=UTC).date()
     said = ingest(config, write_log(tmp_path / "old.log", invent(days=1, first=first))).output
     said = " ".join(said.split())
-    assert "132 older than daily_months = 25 keeps; raise [store] daily_months to import them" in said
+    assert "132 older than daily_months = 25 keeps; raise [store] daily_months, 120 at most, to import them" in said
     recent = first + timedelta(days=365 * 4 + 1)
     assert "132 counted" in " ".join(
         ingest(config, write_log(tmp_path / "b", invent(days=1, first=recent))).output.split()

@@ -149,7 +149,7 @@ def test_the_service_serves_and_records(machine: Machine) -> None:
     machine.run("anonproxy check")
     machine.run("systemctl start anonproxy")
     assert visit(machine, 7) == ["200"] * 7
-    assert "live visits   7" in machine.run("anonproxy keys status")
+    wait_until(lambda: "live visits   7" in machine.run("anonproxy keys status"), PATIENCE_S, "the visits")
     audit = machine.run("anonproxy audit --look-in /var/log/nginx")
     assert "21 pass" in audit, audit
     machine.run("systemctl stop anonproxy")

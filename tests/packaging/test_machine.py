@@ -100,7 +100,7 @@ def machine(debian: Machine) -> Iterator[Machine]:
     try:
         yield debian
     finally:
-        journal = debian.run("journalctl --no-pager --output=export --all")
+        journal = debian.run("journalctl --sync; journalctl --no-pager --output=export --all")
         debian.run(f"tar --create --file /{PACKED} /run || true")  # what changes meanwhile is packed as it is then
         written = search([debian.root / place for place in WRITTEN], MARKS)
         debian.run(
@@ -165,7 +165,9 @@ def test_a_reload_says_what_became_of_it(machine: Machine) -> None:
     assert visit(machine, 1, "http://127.0.0.1:8082") == ["200"]
     configure(machine, 'listen = "127.0.0.1:8081"')
     machine.run("systemctl reload anonproxy", is_fine=False)
-    assert "something else listens there" in machine.run("journalctl --output=cat --unit=anonproxy")
+    assert "something else listens there" in machine.run(
+        "journalctl --sync; journalctl --output=cat --unit=anonproxy"
+    )
     assert visit(machine, 1, "http://127.0.0.1:8082") == ["200"]
 
 

@@ -101,10 +101,9 @@ def booted(root: Path) -> Iterator[Machine]:
     """Boot a system."""
     group = f"machine-{time.monotonic_ns()}"
     outside = subprocess.Popen(["unshare", "--mount", "bash", "-euc", ENTER, "enter", str(root), group, BOOT])
-    children = Path(f"/proc/{outside.pid}/task/{outside.pid}/children")
     try:
-        wait_until(lambda: outside.poll() is None and children.read_text() != "", PATIENCE_S, "the machine")
-        machine = Machine(root, int(children.read_text()))
+        wait_until(lambda: bool(_find_systemd(outside.pid)), PATIENCE_S, "the machine")
+        machine = Machine(root, _find_systemd(outside.pid)[0])
         wait_until(lambda: _is_up(machine), PATIENCE_S, "systemd")
         yield machine
     finally:
@@ -112,6 +111,19 @@ def booted(root: Path) -> Iterator[Machine]:
         outside.wait()
         time.sleep(0.5)
         subprocess.run(["unshare", "--mount", "bash", "-euc", LEAVE, "leave", str(root), group], check=False)
+
+
+def _find_systemd(parent: int) -> list[int]:
+    """Find systemd among a process's children, which before it are the commands that prepare its place."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in children if _name_of(child) == "systemd"]
+
+
+def _name_of(process: str) -> str:
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return ""
 
 
 def _is_up(machine: Machine) -> bool:

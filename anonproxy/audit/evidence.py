@@ -15,11 +15,11 @@ from anonproxy.audit.limits import Limits, digest_settings
 from anonproxy.audit.parquet_pages import BrokenParquet
 from anonproxy.audit.processes import NO_MACHINE, Machine
 from anonproxy.audit.tables import Table, Value, parse_table
-from anonproxy.audit.tree import HOUR_S, Node, Place, Tier, day_start, walk
+from anonproxy.audit.tree import HOUR_S, Node, Place, Tier, day_start, read_node, wait_for_write, walk
 from anonproxy.model.errors import StoreError
 from anonproxy.model.settings import Settings
 
-# A proxy at work renames files while we look: a look in which something went away is thrown away.
+# A proxy at work writes and renames files while we look: a look at what was half there, or went away, is thrown away.
 TRIES = 30
 
 # About 25 bytes a row: 200 MB. What is beyond is read again by each check.
@@ -218,7 +218,7 @@ class Evidence:
         if node.place is None:
             return None
         try:
-            table = parse_table(node, node.place, (self.root / node.path).read_bytes())
+            table = self._parse(node, node.place)
         except BrokenParquet as error:
             self._unreadable[node.path] = str(error)
             return None
@@ -229,6 +229,18 @@ class Evidence:
             self._kept[node.path] = table
             self._kept_rows += table.row_count
         return table
+
+    def _parse(self, node: Node, place: Place) -> Table:
+        """Read a table; one that is being written is read again until it is whole, or nobody writes it any more."""
+        looks = 0
+        while True:
+            looks += 1
+            before = read_node(self.root, node.path)  # afterwards it could be whole, and not the bytes that were read
+            try:
+                return parse_table(node, place, (self.root / node.path).read_bytes())
+            except BrokenParquet:
+                if not (place.is_temporary and looks < TRIES and wait_for_write(before)):
+                    raise
 
 
 def _is_lasting(node: Node) -> bool:

@@ -6,12 +6,14 @@ The layout is told here a second time on purpose: what wrote the files is not as
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final, Literal, cast
 
+from anonproxy.clock import now
 from anonproxy.model.columns import Tier as RowTier
 
 Tier = RowTier | Literal["vocabulary", "ledger"]
@@ -19,6 +21,10 @@ Role = Literal["folder", "sealed", "segment", "aside", "settled", "ledger"]
 
 HOUR_S: Final = 3_600
 DAY_S: Final = 86_400
+
+# A write takes milliseconds, on a busy machine more. What changed longer ago is no longer being written.
+WRITTEN_WITHIN_S: Final = 2.0
+LOOK_AGAIN_S: Final = 0.05
 
 _SITE: Final = r"site=(?P<site>[a-z0-9][a-z0-9_-]{0,31})"
 _DAY: Final = rf"{_SITE}/date=(?P<date>\d{{4}}-\d\d-\d\d)"
@@ -139,6 +145,14 @@ def walk(root: Path) -> Iterator[Node]:
             yield node
             if node.kind == "folder":
                 pending.append(node.path)
+
+
+def wait_for_write(node: Node) -> bool:
+    """Wait a little if a node had changed a moment before it was read, and tell whether it had: then look again."""
+    if not 0 <= now() - node.mtime_ns / 1e9 < WRITTEN_WITHIN_S:
+        return False
+    time.sleep(LOOK_AGAIN_S)
+    return True
 
 
 def read_node(root: Path, path: str) -> Node:

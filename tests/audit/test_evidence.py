@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -188,3 +189,48 @@ def test_store_at_work_raises_no_alarm(store: Path) -> None:
             assert {code: (o.findings, o.unknown) for code, o in told.items() if o.findings or o.unknown} == {}
             rows.append(evidence.row_count)
     assert rows[-1] > rows[0]
+
+
+@contextmanager
+def slow_write(path: Path, pause_s: float) -> Iterator[None]:
+    """Write a segment anew as the store does, but with a pause before each step."""
+    data, times_s = path.read_bytes(), (TODAY + 15 * HOUR_S,) * 2
+    temporary = path.with_name(f"{path.name}.tmp")
+    path.unlink()
+    temporary.write_bytes(data[: len(data) // 2])
+
+    def go_on() -> None:
+        for step in (
+            lambda: temporary.write_bytes(data),
+            lambda: os.utime(temporary, times_s),
+            lambda: temporary.rename(path),
+            lambda: os.utime(path.parent, times_s),
+        ):
+            time.sleep(pause_s)
+            step()
+
+    temporary.chmod(0o600)
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_write_under_way_raises_no_alarm(store: Path) -> None:
+    """A file that is half there, and a time that isn't hidden yet, are given the moment that a write takes."""
+    with slow_write(store / SEGMENT, 0.3):
+        evidence = Evidence(store, NOW)
+        told = {check.code: check.look(evidence) for check in CHECKS}
+    assert {code: (o.findings, o.unknown) for code, o in told.items() if o.findings or o.unknown} == {}
+
+
+@pytest.mark.parametrize("age_s", [0, HOUR_S])
+def test_half_a_file_that_nobody_writes_is_named(store: Path, age_s: int) -> None:
+    """What a crash left behind is told, however fresh."""
+    temporary = store / f"{SEGMENT}.tmp"
+    temporary.write_bytes((store / SEGMENT).read_bytes()[:99])
+    os.utime(temporary, (time.time() - age_s,) * 2)
+    (line,) = Evidence(store, NOW).unread("hot")
+    assert line.startswith(f"{SEGMENT}.tmp can't be read: ")

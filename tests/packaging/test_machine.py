@@ -165,9 +165,7 @@ def test_a_reload_says_what_became_of_it(machine: Machine) -> None:
     assert visit(machine, 1, "http://127.0.0.1:8082") == ["200"]
     configure(machine, 'listen = "127.0.0.1:8081"')
     machine.run("systemctl reload anonproxy", is_fine=False)
-    assert "something else listens there" in machine.run(
-        "journalctl --sync; journalctl --output=cat --unit=anonproxy"
-    )
+    assert "something else listens there" in machine.run("journalctl --sync; journalctl --output=cat --unit=anonproxy")
     assert visit(machine, 1, "http://127.0.0.1:8082") == ["200"]
 
 

@@ -3,6 +3,8 @@
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Final, Self
 
@@ -11,6 +13,9 @@ from anonproxy.proxy import quiet
 from anonproxy.proxy.say import speak
 
 EXIT_OPERATOR: Final = 2  # of a child that can't work with these settings, and has said so
+
+# What ends a process that hasn't begun to say otherwise. Each may reach a whole group of processes at any moment.
+HELD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,26 @@ class Assignment:
         return (self.counters_fd, self.channel_fd, *named)
 
 
-def begin_child() -> Assignment:
-    """Fall silent, and return what the supervisor wants done."""
+@contextmanager
+def hold_signals() -> Iterator[None]:
+    """Hold signals back in this thread, and in a child that it starts now until the child has begun.
+
+    Source: signal(7), which says that the mask is inherited
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:  # not as before: several children may be on their way at once
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def begin_child(*ignored: signal.Signals) -> Assignment:
+    """Fall silent, ignore signals that are the supervisor's to answer, and return what it wants done."""
     quiet.silence()
     quiet.harden()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, *ignored):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     assignment = Assignment.from_json(sys.stdin.buffer.read())
     speak(assignment.settings.proxy.log_format)
     return assignment

@@ -18,7 +18,7 @@ from anonproxy.model.settings import Settings
 from anonproxy.proxy import quiet
 from anonproxy.proxy.admin import MAX_HEAD_BYTES, handle_admin, is_ready
 from anonproxy.proxy.channel import END, open_channel
-from anonproxy.proxy.child import EXIT_OPERATOR, Assignment
+from anonproxy.proxy.child import EXIT_OPERATOR, Assignment, hold_signals
 from anonproxy.proxy.control import RELOAD, TOP, serve_control
 from anonproxy.proxy.counters import Counters, repair_counts, settle_counts
 from anonproxy.proxy.listeners import bind_listener, parse_listen, render_address
@@ -516,17 +516,18 @@ async def ask_worker(asking: socket.socket) -> Report | None:
 
 async def start_child(module: str, assignment: Assignment) -> asyncio.subprocess.Process:
     """Start a child: same interpreter, same package, nothing in its arguments."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *FLAGS.get(module, ISOLATED),
-        "-m",
-        module,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=sys.stderr,
-        pass_fds=assignment.inherited_fds,
-        env=child_environment(),
-    )
+    with hold_signals():  # else a writer that is told to stop as it starts takes along what was sent to it
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *FLAGS.get(module, ISOLATED),
+            "-m",
+            module,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=sys.stderr,
+            pass_fds=assignment.inherited_fds,
+            env=child_environment(),
+        )
     if child.stdin is None:
         raise RuntimeError("a child without standard input")
     child.stdin.write(assignment.to_json())

@@ -131,8 +131,7 @@ def run_writer(take_all: Callable[[Receiver, Recorder, Settings], None]) -> None
     It ends when its channel does, and not by SIGTERM, which reaches a whole service at once: the workers may still be
     finishing requests that want to be recorded.
     """
-    assignment = begin_child()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assignment = begin_child(signal.SIGTERM)
     counters = Counters(assignment.counters_fd)
     channel = socket.socket(fileno=assignment.channel_fd)
     try:

@@ -256,6 +256,25 @@ def test_running_requests_are_finished_before_it_ends(start: Callable[..., Runni
 
 
 @pytest.mark.slow
+def test_writer_that_is_stopped_as_it_starts_writes_first(start: Callable[..., Running], nginx: int) -> None:
+    """Pages are served while the writer starts; whatever signals then come, each of them is a row."""
+    running = start(nginx)
+    wait_until(lambda: running.children("anonproxy.proxy.writer") != [])
+    [writer] = running.children("anonproxy.proxy.writer")
+    os.kill(writer, signal.SIGSTOP)  # it takes its time to start
+    wait_until(lambda: can_connect(running.admin) and running.metric("workers") > 0)
+    assert running.get("/page.html") == (200, PAGE)
+    assert running.metric("writer_ready") == 0
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(writer, number)
+    running.process.terminate()
+    wait_until(lambda: running.children("anonproxy.proxy.worker") == [])
+    os.kill(writer, signal.SIGCONT)
+    assert running.process.wait(PATIENCE_S) == 0
+    assert "stopped: 1 requests, 1 rows written, 0 dropped" in running.said.read_text()
+
+
+@pytest.mark.slow
 def test_children_end_with_a_supervisor_that_is_killed(start: Callable[..., Running], nginx: int) -> None:
     """After kill -9 of the supervisor nothing is left behind, and what was served is written."""
     running = start(nginx)

@@ -15,11 +15,11 @@ from anonproxy.audit.limits import Limits, digest_settings
 from anonproxy.audit.parquet_pages import BrokenParquet
 from anonproxy.audit.processes import NO_MACHINE, Machine
 from anonproxy.audit.tables import Table, Value, parse_table
-from anonproxy.audit.tree import HOUR_S, Node, Place, Tier, day_start, read_node, wait_for_write, walk
+from anonproxy.audit.tree import HOUR_S, Node, Place, Tier, day_start, walk, watch_node
 from anonproxy.model.errors import StoreError
 from anonproxy.model.settings import Settings
 
-# A proxy at work writes and renames files while we look: a look at what was half there, or went away, is thrown away.
+# A proxy at work renames files while we look: a look in which something went away is thrown away.
 TRIES = 30
 
 # About 25 bytes a row: 200 MB. What is beyond is read again by each check.
@@ -232,15 +232,14 @@ class Evidence:
 
     def _parse(self, node: Node, place: Place) -> Table:
         """Read a table; one that is being written is read again until it is whole, or nobody writes it any more."""
-        looks = 0
-        while True:
-            looks += 1
-            before = read_node(self.root, node.path)  # afterwards it could be whole, and not the bytes that were read
+        broken: BrokenParquet
+        # Its time is looked at before it is read: by the time of its end it could be whole, unlike what was read.
+        for _ in watch_node(self.root, node.path) if place.is_temporary else [node]:
             try:
                 return parse_table(node, place, (self.root / node.path).read_bytes())
-            except BrokenParquet:
-                if not (place.is_temporary and looks < TRIES and wait_for_write(before)):
-                    raise
+            except BrokenParquet as error:
+                broken = error
+        raise broken
 
 
 def _is_lasting(node: Node) -> bool:

@@ -25,6 +25,7 @@ DAY_S: Final = 86_400
 # A write takes milliseconds, on a busy machine more. What changed longer ago is no longer being written.
 WRITTEN_WITHIN_S: Final = 2.0
 LOOK_AGAIN_S: Final = 0.05
+LOOKS: Final = 40
 
 _SITE: Final = r"site=(?P<site>[a-z0-9][a-z0-9_-]{0,31})"
 _DAY: Final = rf"{_SITE}/date=(?P<date>\d{{4}}-\d\d-\d\d)"
@@ -147,12 +148,18 @@ def walk(root: Path) -> Iterator[Node]:
                 pending.append(node.path)
 
 
-def wait_for_write(node: Node) -> bool:
-    """Wait a little if a node had changed a moment before it was read, and tell whether it had: then look again."""
-    if not 0 <= now() - node.mtime_ns / 1e9 < WRITTEN_WITHIN_S:
-        return False
-    time.sleep(LOOK_AGAIN_S)
-    return True
+def watch_node(root: Path, path: str) -> Iterator[Node]:
+    """Read one name, and again as long as it changed only a moment ago: a write may be under way. It ends, whoever
+    goes on writing.
+
+    Raises: OSError, also when it goes away meanwhile
+    """
+    for _ in range(LOOKS):
+        node = read_node(root, path)
+        yield node
+        if not 0 <= now() - node.mtime_ns / 1e9 < WRITTEN_WITHIN_S:
+            return
+        time.sleep(LOOK_AGAIN_S)
 
 
 def read_node(root: Path, path: str) -> Node:

@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anonproxy.audit.check import Finding
 from anonproxy.audit.checks import CHECKS
 from anonproxy.audit.checks.anatomy import measure_page
 from anonproxy.audit.evidence import Evidence
@@ -178,6 +180,12 @@ def working(root: Path) -> Iterator[None]:
     assert failures == []
 
 
+def alarms(evidence: Evidence) -> dict[str, tuple[tuple[Finding, ...], tuple[str, ...]]]:
+    """Give what each check found, and what it couldn't tell, by the check's name; nothing of those that pass."""
+    told = {check.code: check.look(evidence) for check in CHECKS}
+    return {code: (one.findings, one.unknown) for code, one in told.items() if one.findings or one.unknown}
+
+
 @pytest.mark.slow
 def test_store_at_work_raises_no_alarm(store: Path) -> None:
     """Segments that come, merge and go while the audit looks are no finding and no riddle."""
@@ -185,8 +193,7 @@ def test_store_at_work_raises_no_alarm(store: Path) -> None:
     with working(store):
         for _ in range(20):
             evidence = Evidence(store, NOW)
-            told = {check.code: check.look(evidence) for check in CHECKS}
-            assert {code: (o.findings, o.unknown) for code, o in told.items() if o.findings or o.unknown} == {}
+            assert alarms(evidence) == {}
             rows.append(evidence.row_count)
     assert rows[-1] > rows[0]
 
@@ -198,6 +205,7 @@ def slow_write(path: Path, pause_s: float) -> Iterator[None]:
     temporary = path.with_name(f"{path.name}.tmp")
     path.unlink()
     temporary.write_bytes(data[: len(data) // 2])
+    temporary.chmod(0o600)
 
     def go_on() -> None:
         for step in (
@@ -209,21 +217,35 @@ def slow_write(path: Path, pause_s: float) -> Iterator[None]:
             time.sleep(pause_s)
             step()
 
-    temporary.chmod(0o600)
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
+    with ThreadPoolExecutor() as pool:
+        going_on = pool.submit(go_on)
         yield
-    finally:
-        thread.join()
+        going_on.result()
 
 
 def test_write_under_way_raises_no_alarm(store: Path) -> None:
     """A file that is half there, and a time that isn't hidden yet, are given the moment that a write takes."""
     with slow_write(store / SEGMENT, 0.3):
-        evidence = Evidence(store, NOW)
-        told = {check.code: check.look(evidence) for check in CHECKS}
-    assert {code: (o.findings, o.unknown) for code, o in told.items() if o.findings or o.unknown} == {}
+        assert alarms(Evidence(store, NOW)) == {}
+
+
+def test_time_that_is_never_hidden_is_found_however_often_it_changes(store: Path) -> None:
+    """A store that is written to all the time gets no more patience than any other."""
+    folder, stopped = (store / SEGMENT).parent, threading.Event()
+
+    def touch() -> None:
+        while not stopped.wait(0.01):
+            os.utime(folder)
+
+    os.utime(folder)
+    with ThreadPoolExecutor() as pool:
+        touching = pool.submit(touch)
+        told = alarms(Evidence(store, NOW))
+        stopped.set()
+        touching.result()
+    assert set(told) == {"time"}
+    [(finding,)] = [findings for findings, _ in told.values()]
+    assert finding.where == folder.relative_to(store).as_posix()
 
 
 @pytest.mark.parametrize("age_s", [0, HOUR_S])

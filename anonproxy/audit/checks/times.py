@@ -1,6 +1,7 @@
 """Times are coarse, in rows, paths and the file system."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from anonproxy.audit.check import Check, Finding, Outcome, look_at_tables
 from anonproxy.audit.evidence import Evidence
 from anonproxy.audit.specimen import SEALED, TODAY, change_rows
 from anonproxy.audit.tables import Table
-from anonproxy.audit.tree import DAY_S, HOUR_S, Node, Tier, day_start, read_node, wait_for_write
+from anonproxy.audit.tree import DAY_S, HOUR_S, Node, Tier, day_start, watch_node
 
 TIERS_LOOKED_AT: Final[tuple[Tier, ...]] = ("hot", "hits", "daily")
 
@@ -51,7 +52,7 @@ def find(evidence: Evidence, table: Table) -> Iterator[Finding]:
 def find_exact(evidence: Evidence, nodes: list[Node]) -> Iterator[Finding]:
     """Find times of files and folders that say more than the hour; a write under way is given time to hide its own."""
     for node in nodes:
-        if node.mtime_ns % _HOUR_NS and _stays(evidence.root, node):
+        if node.mtime_ns % _HOUR_NS and _stays_exact(evidence.root, node.path):
             yield Finding(
                 node.shown, f"changed at {datetime.fromtimestamp(node.mtime_ns / 1e9, UTC):%M:%S} past the hour"
             )
@@ -62,14 +63,10 @@ def _is_stamped(node: Node) -> bool:
     return node.place is not None and node.place.tier not in {None, "ledger"}
 
 
-def _stays(root: Path, node: Node) -> bool:
-    """Tell whether a node keeps its time, also after the moment that a write takes."""
-    try:
-        while (present := read_node(root, node.path)).mtime_ns == node.mtime_ns:
-            if not wait_for_write(present):
-                return True
-    except OSError:
-        pass
+def _stays_exact(root: Path, path: str) -> bool:
+    """Tell whether a time says more than the hour after the moment that a write takes, too, whatever is written on."""
+    with suppress(OSError):
+        return all(node.mtime_ns % _HOUR_NS for node in watch_node(root, path))
     return False
 
 

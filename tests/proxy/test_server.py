@@ -263,7 +263,7 @@ def test_writer_that_is_stopped_as_it_starts_writes_first(start: Callable[..., R
     [writer] = running.children("anonproxy.proxy.writer")
     os.kill(writer, signal.SIGSTOP)  # it takes its time to start
     wait_until(lambda: can_connect(running.admin) and running.metric("workers") > 0)
-    assert running.get("/page.html") == (200, PAGE)
+    assert running.get("/page.html?q=hunter2") == (200, PAGE)
     assert running.metric("writer_ready") == 0
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(writer, number)
@@ -272,6 +272,9 @@ def test_writer_that_is_stopped_as_it_starts_writes_first(start: Callable[..., R
     os.kill(writer, signal.SIGCONT)
     assert running.process.wait(PATIENCE_S) == 0
     assert "stopped: 1 requests, 1 rows written, 0 dropped" in running.said.read_text()
+    found = search([running.folder], SECRETS)
+    assert not found.hits
+    assert found.pages > 0
 
 
 @pytest.mark.slow

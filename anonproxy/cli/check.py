@@ -30,7 +30,7 @@ from anonproxy.proxy.collect.places import explain_place, verify_place
 from anonproxy.proxy.collect.status_page import ask_status
 from anonproxy.proxy.control import control_name, is_served
 from anonproxy.proxy.pages import read_own_pages
-from anonproxy.proxy.server import LISTENERS
+from anonproxy.proxy.plan import LISTENERS
 from anonproxy.proxy.tls import read_certificates
 from anonproxy.store.objects import open_objects
 

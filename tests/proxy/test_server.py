@@ -23,7 +23,8 @@ from anonproxy.audit.marks import Mark
 from anonproxy.audit.search import search
 from anonproxy.model.errors import OperatorError, StoreBusy
 from anonproxy.proxy.listeners import bind_listener
-from anonproxy.proxy.server import child_environment, verify_no_loop
+from anonproxy.proxy.plan import verify_no_loop
+from anonproxy.proxy.server import child_environment
 from anonproxy.store.lock import StoreLock
 from tests.proxy.conftest import (
     HOST,

@@ -18,8 +18,9 @@ from anonproxy.proxy.collect.places import bind_place, count_drops, explain_stra
 from anonproxy.proxy.collect.status_page import Tally, ask_status
 from anonproxy.proxy.listeners import bind_listener, render_address
 from anonproxy.proxy.notify import NONE_GIVEN, Given, take_listeners
+from anonproxy.proxy.plan import Plan, lock_store, verify_all_taken
 from anonproxy.proxy.say import Say, count_noun, say, speak
-from anonproxy.proxy.server import Plan, Role, Supervisor, lock_store, verify_all_taken
+from anonproxy.proxy.server import Role, Supervisor
 
 ADMIN: Final = "admin_listen"
 # How often the losses are looked at.

@@ -14,6 +14,7 @@ from tests.web.served import Dashboard, serving
 
 pytestmark = pytest.mark.slow
 
+GIVEN_UP = "net::ERR_ABORTED"
 PAGES = ("/", "/?period=today", "/?where=device%3Dphone", "/report/pages", "/report/entry", "/live", "/hidden", "/api")
 
 
@@ -31,9 +32,10 @@ def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
     with browser.new_context(java_script_enabled=False, locale="en-US", base_url=dashboard.url) as context:
         opened = context.new_page()
         opened.on("console", lambda message: complaints.append(message.text))
-        opened.on("requestfailed", lambda request: complaints.append(request.url))
+        opened.on("requestfailed", lambda request: complaints.append(f"{request.url} {request.failure}"))
         yield opened
-    assert complaints == []
+    # An icon that is still on its way when a link is clicked is given up by the browser itself.
+    assert [complaint for complaint in complaints if not complaint.endswith(f"/icon.svg {GIVEN_UP}")] == []
 
 
 def test_clicking_through(page: Page) -> None:

@@ -56,7 +56,7 @@ class Assignment:
 
 @contextmanager
 def hold_signals() -> Iterator[None]:
-    """Hold signals back in this thread, and in a child that it starts now until the child has begun.
+    """Hold signals back in this thread, and in a child that it starts now until the child heeds them.
 
     Source: signal(7), which says that the mask is inherited
     """
@@ -64,16 +64,23 @@ def hold_signals() -> Iterator[None]:
     try:
         yield
     finally:  # not as before: several children may be on their way at once
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+        heed_signals()
+
+
+def heed_signals() -> None:
+    """Let signals come, those as well that were held back, once it is said what they do."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
 
 def begin_child(*ignored: signal.Signals) -> Assignment:
-    """Fall silent, ignore signals that are the supervisor's to answer, and return what it wants done."""
+    """Fall silent, ignore signals that are the supervisor's to answer, and return what it wants done.
+
+    The others are held back until `heed_signals`.
+    """
     quiet.silence()
     quiet.harden()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, *ignored):
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     assignment = Assignment.from_json(sys.stdin.buffer.read())
     speak(assignment.settings.proxy.log_format)
     return assignment

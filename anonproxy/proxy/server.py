@@ -414,7 +414,7 @@ async def ask_worker(asking: socket.socket) -> Report | None:
 
 async def start_child(module: str, assignment: Assignment) -> asyncio.subprocess.Process:
     """Start a child: same interpreter, same package, nothing in its arguments."""
-    with hold_signals():  # else a writer that is told to stop as it starts takes along what was sent to it
+    with hold_signals():  # else a child that is told to stop as it starts takes along what has come for it
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             *FLAGS.get(module, ISOLATED),

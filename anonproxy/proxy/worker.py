@@ -14,7 +14,7 @@ from anonproxy.model.errors import OperatorError
 from anonproxy.proxy import quiet
 from anonproxy.proxy.addon import AnonproxyAddon
 from anonproxy.proxy.channel import BATCH_S, Sender
-from anonproxy.proxy.child import Assignment, begin_child
+from anonproxy.proxy.child import Assignment, begin_child, heed_signals
 from anonproxy.proxy.counters import Counters, Row
 from anonproxy.proxy.limits import SWEEP_S, address_key
 from anonproxy.proxy.master import LeanMaster
@@ -32,6 +32,7 @@ async def serve(assignment: Assignment, row: Row, addon: AnonproxyAddon, talkers
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    heed_signals()
     master = LeanMaster(assignment.settings, addon)
     await master.start([socket.socket(fileno=fd) for fd in assignment.listen_fds])
 

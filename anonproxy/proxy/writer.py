@@ -13,7 +13,7 @@ from anonproxy.ingest.recorder import WRITTEN, Recorder
 from anonproxy.model.errors import OperatorError
 from anonproxy.model.settings import Settings
 from anonproxy.proxy.channel import Receiver
-from anonproxy.proxy.child import EXIT_OPERATOR, begin_child
+from anonproxy.proxy.child import EXIT_OPERATOR, begin_child, heed_signals
 from anonproxy.proxy.counters import NAMES, Counters, Row
 from anonproxy.proxy.say import Say, say
 from anonproxy.store.layout import SUFFIX
@@ -132,6 +132,7 @@ def run_writer(take_all: Callable[[Receiver, Recorder, Settings], None]) -> None
     finishing requests that want to be recorded.
     """
     assignment = begin_child(signal.SIGTERM)
+    heed_signals()
     counters = Counters(assignment.counters_fd)
     channel = socket.socket(fileno=assignment.channel_fd)
     try:

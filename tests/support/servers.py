@@ -112,7 +112,12 @@ class ProxyProcess:
         return [self.store, self.temporary, self.output]
 
     def start(self) -> None:
-        """Start it in a session of its own and wait until it says that it is ready."""
+        """Start it and wait until it says that it is ready."""
+        self.launch()
+        wait_until(self.is_ready, READY_WITHIN_S, f"anonproxy ready ({self.output})")
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start it in a session of its own."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "anonproxy", self.verb, "--config", str(self._config)],
@@ -123,7 +128,7 @@ class ProxyProcess:
                 env={**os.environ, "TMPDIR": str(self.temporary), "HOME": str(self.temporary)},
                 start_new_session=True,
             )
-        wait_until(self.is_ready, READY_WITHIN_S, f"anonproxy ready ({self.output})")
+        return self.process
 
     def is_ready(self) -> bool:
         """Tell whether /readyz says so; fail at once when the process has ended."""

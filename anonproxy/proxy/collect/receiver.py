@@ -15,7 +15,7 @@ from typing import Final
 from anonproxy.clock import steady
 from anonproxy.ingest.stream import BrokenStream, LineReader
 from anonproxy.proxy import quiet
-from anonproxy.proxy.child import begin_child
+from anonproxy.proxy.child import begin_child, heed_signals
 from anonproxy.proxy.collect.blocks import BUFFER_BYTES, FULL_BYTES, BlockSender
 from anonproxy.proxy.counters import Counters
 
@@ -183,6 +183,7 @@ def main() -> None:
     channel = socket.socket(fileno=assignment.channel_fd)
     sender = BlockSender(channel, assignment.index, row, lambda: bool(counters.writer["ready"]))
     intake = Intake([socket.socket(fileno=fd) for fd in assignment.listen_fds], sender)
+    heed_signals()  # stopped before, it still takes what has come
     gc.freeze()  # what was imported stays; the collector need not look at it again
     row["ready"] = 1
     receive_all(intake, sender, assignment.settings.proxy.drain_s)

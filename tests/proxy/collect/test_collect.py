@@ -207,6 +207,27 @@ def test_killed_process_comes_back_and_its_lines_are_counted(shared: CollectProc
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("late", ["receiver", "writer"])
+def test_stopped_as_it_starts_it_takes_what_has_come(tmp_path: Path, late: str) -> None:
+    """Whichever process is still starting then, lines that have come are rows before the collector ends."""
+    collector = CollectProcess(tmp_path, CONFIG)
+    process = collector.launch()
+    try:
+        wait_until(lambda: find_child(collector, late) != 0, PATIENCE_S, f"a {late}")
+        os.kill(held := find_child(collector, late), signal.SIGSTOP)  # it takes its time to start
+        send_datagrams(collector, socket.AF_INET, [HEADER + line_of(number) for number in range(50)])
+        process.terminate()
+        wait_until(lambda: "stops" in collector.output.read_text(), PATIENCE_S, "the supervisor to stop")
+        os.kill(held, signal.SIGCONT)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        if process.poll() is None:
+            collector.kill()
+    assert rows(collector) == 50
+    assert not search(collector.written_places, MARKS).hits
+
+
+@pytest.mark.slow
 def test_stopped_receiver_holds_up_nobody(shared: CollectProcess) -> None:
     """While the receiver stands still, senders never wait, and what the kernel had room for becomes rows afterwards."""
     before = rows(shared)
